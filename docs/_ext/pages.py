@@ -25,7 +25,7 @@ TITLES = {
     "uncertainty": "Calibration and uncertainty",
 }
 # Public modules that hold no methods, in the order in which a reader meets them.
-MODULES = ("audit", "models", "datasets", "report", "papers", "testing", "errors")
+MODULES = ("audit", "watch", "models", "datasets", "report", "papers", "testing", "errors")
 
 
 def write_pages(app: Any) -> None:

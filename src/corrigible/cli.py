@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from corrigible._clean_command import clean
+from corrigible._watch_command import watch
 from corrigible.errors import CorrigibleError, InvalidParameterError, RemedyRefusedError, UnknownNameError, nearest
 
 if TYPE_CHECKING:
@@ -428,6 +429,7 @@ def fix(
 
 
 app.command()(clean)
+app.command()(watch)
 
 
 def _check_out(out: str, marker: str, overwrite: bool) -> None:
