@@ -13,7 +13,7 @@ from corrigible._registry import card, cite, list_methods, load
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "audit", "compare", "data", "datasets", "errors", "models", "papers", "report", "scaling", "shift",
+    "audit", "compare", "data", "datasets", "errors", "fairness", "models", "papers", "report", "scaling", "shift",
     "testing", "uncertainty", "watch",
 )  # fmt: skip
 

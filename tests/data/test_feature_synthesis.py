@@ -9,7 +9,7 @@ from sklearn.preprocessing import PolynomialFeatures
 from sklearn.tree import DecisionTreeRegressor
 
 from corrigible.data import FEATURES, engineered_features, feature_synthesis
-from corrigible.data._feature_synthesis import _holm, _p_values
+from corrigible.data._feature_synthesis import _p_values
 from corrigible.errors import DataError, InvalidParameterError
 
 
@@ -98,11 +98,6 @@ def test_p_values_are_a_t_test_of_enlarged_variance(rng):
 
     np.testing.assert_allclose(_p_values(gains, test_share=1 / 8), t.sf(corrected, 7))
     np.testing.assert_array_equal(_p_values(np.zeros((1, 4)), test_share=0.25), [0.5])
-
-
-def test_holm_by_hand():
-    np.testing.assert_array_equal(_holm(np.array([0.03, 0.01, 0.02]), 0.05), [True, True, True])
-    np.testing.assert_array_equal(_holm(np.array([0.04, 0.01, 0.03]), 0.05), [False, True, False])
 
 
 def test_wrong_arguments_are_told(rng):

@@ -20,6 +20,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_X_y
 
 from corrigible._card import Card
+from corrigible._core.multiple_tests import corrected
 from corrigible._utils.parallel import parallel_map
 from corrigible._utils.random import as_generator, integer_seed, seed_estimator
 from corrigible._utils.validation import check_choice, check_count, check_number
@@ -240,7 +241,7 @@ def engineered_features(
     gains = scores[1:] - scores[0]
     p = _p_values(gains, test_share=1 / len(folds))
     result = pd.DataFrame({"feature": list(candidates), "gain": gains.mean(axis=1), "p_value": p})
-    result["helps"] = _holm(p, alpha)
+    result["helps"] = corrected(p, "holm") <= alpha
     return result.sort_values("gain", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -276,11 +277,3 @@ def _p_values(gains: NDArray[np.floating], *, test_share: float) -> NDArray[np.f
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = np.where(spread > 0, gains.mean(axis=1) / spread, np.sign(gains.mean(axis=1)) * np.inf)
     return np.asarray(student.sf(np.nan_to_num(statistic, nan=0.0), m - 1))
-
-
-def _holm(p: NDArray[np.floating], alpha: float) -> NDArray[np.bool_]:
-    order = np.argsort(p, kind="stable")
-    adjusted = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    kept = np.empty(len(p), dtype=bool)
-    kept[order] = adjusted <= alpha
-    return kept

@@ -22,6 +22,7 @@ from corrigible._core.hidden_codes import HiddenCode as HiddenCode
 from corrigible._core.hidden_codes import find_hidden_codes
 from corrigible._core.little import LittleTest as LittleTest
 from corrigible._core.little import little_test
+from corrigible._core.multiple_tests import corrected
 from corrigible._utils.tables import check_column
 from corrigible._utils.validation import check_number
 from corrigible.errors import DataError
@@ -330,7 +331,7 @@ def _dependence(frame: pd.DataFrame, cells: NDArray[np.bool_], target: pd.Series
                 rows.append((name, other, is_target, *tested))
     table = pd.DataFrame(rows, columns=list(names))
     return table.assign(
-        corrected=_holm(table["p_value"].to_numpy(dtype=float)), is_target=table["is_target"].eq(True)
+        corrected=corrected(table["p_value"].to_numpy(dtype=float), "holm"), is_target=table["is_target"].eq(True)
     )
 
 
@@ -356,15 +357,6 @@ def _test(gone: NDArray[np.bool_], column: pd.Series[Any]) -> tuple[str, float, 
         return None
     result = chi2_contingency(counts, correction=False)
     return "chi-square", float(result.statistic), float(result.pvalue)
-
-
-def _holm(p: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return Holm's corrected p-values."""
-    order = np.argsort(p, kind="stable")
-    raised = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(raised, 1.0)
-    return corrected
 
 
 def _escaped(text: Any) -> str:

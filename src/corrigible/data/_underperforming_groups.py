@@ -17,6 +17,7 @@ from sklearn.cluster import MiniBatchKMeans
 from corrigible._card import Card
 from corrigible._core.blocks import checked_proba
 from corrigible._core.label_quality import self_confidence
+from corrigible._core.multiple_tests import corrected
 from corrigible._core.row_neighbours import RowNeighbours
 from corrigible._core.table_matrix import same_length, table_matrix
 from corrigible._utils.random import RandomState, as_generator, integer_seed
@@ -170,7 +171,7 @@ class UnderperformingGroups(BaseEstimator):
         pvalue = _welch(n[kept], sums[kept], squares[kept], rest[kept], given.sum(), (given**2).sum())
         table = pd.DataFrame(
             {"group": np.asarray(names, dtype=object)[kept], "rows": n[kept], "confidence": mean,
-             "ratio": mean / max(total, 1e-300), "pvalue": _holm(pvalue)}, index=kept,
+             "ratio": mean / max(total, 1e-300), "pvalue": corrected(pvalue, "holm")}, index=kept,
         )  # fmt: skip
         table["flagged"] = (table["ratio"] < self.threshold) & (table["pvalue"] < self.alpha)
         return table.sort_values("ratio", kind="stable")
@@ -186,11 +187,3 @@ def _welch(n: Any, sums: Any, squares: Any, rest: Any, total: float, total_squar
     freedom = error**2 / np.maximum(var**2 / np.maximum(n - 1, 1) + other_var**2 / np.maximum(m - 1, 1), 1e-300)
     pvalue = stdtr(np.clip(freedom, 1, 1e9), (mean - other) / np.sqrt(error))
     return np.where(rest > 1, pvalue, 1.0)
-
-
-def _holm(pvalue: NDArray[np.floating]) -> NDArray[np.floating]:
-    order = np.argsort(pvalue)
-    left = len(pvalue) - np.arange(len(pvalue))
-    adjusted = np.empty(len(pvalue))
-    adjusted[order] = np.minimum(np.maximum.accumulate(pvalue[order] * left), 1.0)
-    return adjusted

@@ -17,6 +17,7 @@ from scipy.stats import chi2, ks_2samp
 
 from corrigible._card import Card
 from corrigible._core.any_table import as_pandas
+from corrigible._core.multiple_tests import corrected
 from corrigible._utils.validation import check_count, check_number, check_vector
 from corrigible.errors import DataError
 from corrigible.shift._expected_metrics import chunk_rows
@@ -159,7 +160,7 @@ def univariate_drift(
             found = column.compared(values.iloc[part], confidence)
             rows.append({"column": str(name), "chunk": chunk, **found})
     table = pd.DataFrame(rows)
-    table["p_corrected"] = _holm(table["p_value"].to_numpy())
+    table["p_corrected"] = corrected(table["p_value"].to_numpy(), "holm")
     table["drifted"] = table["p_corrected"] <= alpha
     return DriftReport(table.drop(columns="chunk") if parts is None else table, alpha)
 
@@ -357,11 +358,3 @@ def _jensen_shannon(p: Floats, q: Floats) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = [np.where(a > 0, a * np.log2(a / middle), 0.0).sum() for a in (p, q)]
     return float(np.sqrt(max(0.0, sum(parts) / 2)))
-
-
-def _holm(p: Floats) -> Floats:
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(stepped, 1.0)
-    return corrected

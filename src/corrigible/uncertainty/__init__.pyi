@@ -23,9 +23,12 @@ from corrigible.uncertainty._missing_data_augmentation import MissingDataAugment
 from corrigible.uncertainty._mixupmp import MixupMP as MixupMP
 from corrigible.uncertainty._model_specific_ood import ModelSpecificOOD as ModelSpecificOOD
 from corrigible.uncertainty._multicalibration import MultiCalibration as MultiCalibration
+from corrigible.uncertainty._nonparametric_transfer import NonparametricTransfer as NonparametricTransfer
 from corrigible.uncertainty._novelty_rejector import NoveltyRejector as NoveltyRejector
 from corrigible.uncertainty._out_of_distribution import OutOfDistribution as OutOfDistribution
 from corrigible.uncertainty._pair_predictor import PairPredictor as PairPredictor
+from corrigible.uncertainty._population import Population as Population
+from corrigible.uncertainty._population import PopulationEffects as PopulationEffects
 from corrigible.uncertainty._reject_class_classifier import RejectClassClassifier as RejectClassClassifier
 from corrigible.uncertainty._reject_curve import RejectCurve as RejectCurve
 from corrigible.uncertainty._calibration_error import ReliabilityCurve as ReliabilityCurve
@@ -49,6 +52,7 @@ from corrigible.uncertainty._smooth_calibration_error import ks_calibration_erro
 from corrigible.uncertainty._model_specific_ood import model_specific_ood as model_specific_ood
 from corrigible.uncertainty._out_of_distribution import odin_scores as odin_scores
 from corrigible.uncertainty._temperature_scaling_limits import overlapping_gaussians as overlapping_gaussians
+from corrigible.uncertainty._population import population_effects as population_effects
 from corrigible.uncertainty._reject_curve import reject_curve as reject_curve
 from corrigible.uncertainty._calibration_error import reliability_curve as reliability_curve
 from corrigible.uncertainty._score_decomposition import score_decomposition as score_decomposition

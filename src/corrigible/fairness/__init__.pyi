@@ -1,0 +1,2 @@
+# Written by tools/build_index.py from the cards.
+
