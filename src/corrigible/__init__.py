@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 _ROOMS = (
     "audit", "compare", "data", "datasets", "errors", "fairness", "models", "papers", "report", "scaling", "shift",
-    "testing", "uncertainty", "watch",
+    "testing", "uncertainty", "versions", "watch",
 )  # fmt: skip
 
 __all__ = ["__version__", "card", "cite", "list_methods", "load", "show_versions", *_ROOMS]

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from corrigible._clean_command import clean
+from corrigible._compare_command import compare
 from corrigible._watch_command import watch
 from corrigible.errors import CorrigibleError, InvalidParameterError, RemedyRefusedError, UnknownNameError, nearest
 
@@ -429,6 +430,7 @@ def fix(
 
 
 app.command()(clean)
+app.command()(compare)
 app.command()(watch)
 
 

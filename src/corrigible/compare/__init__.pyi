@@ -1,9 +1,19 @@
 # Written by tools/build_index.py from the cards.
+from corrigible.compare._agreement import Agreement as Agreement
+from corrigible.compare._agreement import AgreementAccumulator as AgreementAccumulator
+from corrigible.compare._capa import Capa as Capa
+from corrigible.compare._capa import CapaAccumulator as CapaAccumulator
+from corrigible.compare._capa import CapaMatrix as CapaMatrix
 from corrigible.compare._negative_flips import FlipAccumulator as FlipAccumulator
 from corrigible.compare._negative_flips import Flips as Flips
+from corrigible.compare._judge_bias import JudgeBias as JudgeBias
 from corrigible.compare._negative_flips import ScoreFlips as ScoreFlips
 from corrigible.compare._underspecification_test import SeedSpread as SeedSpread
 from corrigible.compare._underspecification_test import Underspecification as Underspecification
+from corrigible.compare._agreement import agreement as agreement
+from corrigible.compare._capa import capa as capa
+from corrigible.compare._capa import capa_matrix as capa_matrix
+from corrigible.compare._judge_bias import judge_bias as judge_bias
 from corrigible.compare._negative_flips import negative_flips as negative_flips
 from corrigible.compare._negative_flips import score_flips as score_flips
 from corrigible.compare._underspecification_test import underspecification_test as underspecification_test

@@ -24,6 +24,9 @@ def _arguments(card: Card) -> tuple[Any, ...]:
         "reference, production": (p, q),
         "correct, score": (p.argmax(1) == y, p.max(axis=1)),
         "loss, score": ((p.argmax(1) != y).astype(float), 1 - p.max(axis=1)),
+        "proba_a, proba_b, y_true": (p, q[::-1].copy(), y),
+        "pred_a, pred_b, y_true": (p.argmax(1), q[::-1].argmax(1), y),
+        "score, similarity, accuracy": (p[:, 0], p[:, 1], q[::-1, 0].copy()),
     }[card.inputs]
 
 
