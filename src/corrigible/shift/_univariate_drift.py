@@ -18,6 +18,7 @@ from scipy.stats import chi2, ks_2samp
 from corrigible._card import Card
 from corrigible._core.any_table import as_pandas
 from corrigible._core.multiple_tests import corrected
+from corrigible._core.sorted_distances import sorted_distances
 from corrigible._utils.validation import check_count, check_number, check_vector
 from corrigible.errors import DataError
 from corrigible.shift._expected_metrics import chunk_rows
@@ -220,11 +221,11 @@ class _Numbers(_Column):
 
     def __init__(self, values: pd.Series, loss: Floats | None, n_bins: int) -> None:
         x = _floats(values)
-        self.sorted = np.sort(x)[: len(x) - int(np.isnan(x).sum())]  # NaN sorts last
-        known = self.sorted
+        self.sorted = known = _known(x)
         at = (np.arange(1, n_bins) * len(known)) // n_bins
         self.edges = np.unique(known[at]) if len(known) else np.empty(0)
-        finite = known[np.isfinite(known)]
+        # Infinite values stand at the ends of what is sorted.
+        finite = known[np.searchsorted(known, -np.inf, side="right") : np.searchsorted(known, np.inf)]
         self.spread = float(finite.std()) if len(finite) else 0.0
         codes = self._codes(x) if loss is not None else None
         n_codes = len(self.edges) + 2
@@ -244,10 +245,9 @@ class _Numbers(_Column):
 
     def compared(self, values: pd.Series, confidence: float) -> dict[str, Any]:
         x = _floats(values)
-        ordered = np.sort(x)
-        ordered = ordered[: len(x) - int(np.isnan(x).sum())]
+        ordered = _known(x)
         counts = self._counts(ordered, len(x) - len(ordered))
-        distance, transport = _distances(self.sorted, ordered)
+        distance, transport = sorted_distances(self.sorted, ordered)
         p_value = _ks_p_value(self.sorted, ordered, distance)
         return {
             "distance": distance,
@@ -316,19 +316,10 @@ def _floats(values: pd.Series) -> Floats:
     return values.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _distances(a: Floats, b: Floats) -> tuple[float, float]:
-    """Return the Kolmogorov-Smirnov and the Wasserstein distance of two sorted samples, from one merge."""
-    if not len(a) or not len(b):
-        return float("nan"), float("nan")
-    both = np.concatenate([a, b])
-    order = np.argsort(both, kind="stable")  # two runs: a merge
-    gap = np.cumsum(np.where(order < len(a), len(b), -len(a)))[:-1] / (len(a) * len(b))
-    ordered = both[order]
-    with np.errstate(invalid="ignore"):
-        step = np.diff(ordered)
-    inside = ordered[1:] != ordered[:-1]  # within ties the gap is not that of the distribution functions
-    sizes = np.abs(gap[inside])
-    return float(sizes.max(initial=0.0)), float((sizes * step[inside]).sum())
+def _known(x: Floats) -> Floats:
+    """Return what is not NaN, sorted; NaN sorts last."""
+    ordered = np.sort(x)
+    return ordered[: np.searchsorted(ordered, np.nan)]
 
 
 def _ks_p_value(a: Floats, b: Floats, distance: float) -> float:
