@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from corrigible._core.losses import log
+from corrigible.shift import univariate_drift
 from corrigible.uncertainty import calibration_error, reliability_curve
 
 if TYPE_CHECKING:
@@ -261,25 +262,30 @@ def shift_blocks(chain: Chain, ratio: Any) -> list[dict[str, Any]]:
     return [block, table("Columns that moved most", moved_columns(problem.X_train, problem.X_test))]
 
 
-def moved_columns(a: pd.DataFrame, b: pd.DataFrame, most: int = 8) -> pd.DataFrame:
-    """Return the columns whose distributions differ most, by total variation over bins or categories."""
-    rows = []
-    for name in a.columns[:200]:
-        x, z = a[name], b[name]
-        if pd.api.types.is_numeric_dtype(x) and x.nunique() > 20:
-            edges = np.unique(np.nanquantile(x.astype(float), np.linspace(0, 1, 11)[1:-1]))
-            x, z = (
-                pd.Series(np.searchsorted(edges, v.astype(float)), dtype="Int64").mask(v.isna()) for v in (x, z)
-            )
-        p, q = (v.astype("string").fillna("missing").value_counts(normalize=True) for v in (x, z))
-        p, q = p.align(q, fill_value=0.0)
-        rows.append({"column": str(name), "distance": float((p - q).abs().sum() / 2)})
-        rows[-1]["missing in first"], rows[-1]["missing in second"] = (
-            float(a[name].isna().mean()),
-            float(b[name].isna().mean()),
-        )
-    frame = pd.DataFrame(rows, columns=["column", "distance", "missing in first", "missing in second"])
-    return frame.sort_values("distance", ascending=False).head(most)
+def moved_columns(a: pd.DataFrame, b: pd.DataFrame, loss: Floats | None = None, most: int = 8) -> pd.DataFrame:
+    """Return the columns that moved from one table to the other: those of most effect on the loss, else the furthest.
+
+    Parameters
+    ----------
+    a, b : DataFrame
+        Tables of the same columns.
+    loss : ndarray of shape (len(a),), optional
+        The model's loss on the rows of the first.
+    most : int
+        Columns to return.
+    """
+    shared = a.columns[:200]
+    known = [c for c in shared if pd.api.types.is_numeric_dtype(a[c]) == pd.api.types.is_numeric_dtype(b[c])]
+    if not known:
+        return pd.DataFrame(columns=["column", "distance", "p"])
+    found = univariate_drift(a[known], b[known], loss=loss).table
+    columns = {"column": "column", "jensen_shannon": "distance", "p_corrected": "p", "missing_before": "missing before",
+               "missing_now": "missing now"}  # fmt: skip
+    if loss is not None:
+        columns |= {"effect": "expected change of the loss", "effect_low": "from", "effect_high": "to"}
+    order = found["jensen_shannon"] if loss is None else found["effect"].abs()
+    kept = found.loc[order.sort_values(ascending=False, kind="stable").index[:most], list(columns)]
+    return kept.rename(columns=columns)
 
 
 def worst_rows(chain: Chain, losses: Floats) -> list[dict[str, Any]]:

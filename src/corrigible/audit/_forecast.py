@@ -19,6 +19,10 @@ from corrigible.uncertainty import defer_share, reject_curve
 Floats = NDArray[np.floating]
 _METRIC = {"zero_one": "accuracy", "log": "log_loss", "brier": "brier"}
 _CHUNKS = 10
+_MOVED = (
+    "What a column's movement alone is expected to change, from the losses of test rows with such values, with a 95 % "
+    "interval. Effects of columns that move together do not add up. p is corrected for the number of columns."
+)
 DEFER_TARGET = 0.5
 
 
@@ -143,8 +147,10 @@ def _forecast_blocks(problem: Problem, expected: Floats) -> list[dict[str, Any]]
         _chunk_block(expected),
     ]  # fmt: skip
     if problem.X_test is not None and problem.X_production is not None:
-        moved = evidence.moved_columns(problem.X_test, problem.X_production)
-        blocks.append(evidence.table("Columns that moved most from test to production", moved))
+        lost = problem.row_loss(problem.test_output, problem.y_test)
+        moved = evidence.moved_columns(problem.X_test, problem.X_production, lost)
+        title = "Columns whose movement from test to production matters most"
+        blocks.append(evidence.table(title, moved, note=_MOVED))
     return blocks
 
 

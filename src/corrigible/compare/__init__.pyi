@@ -4,11 +4,14 @@ from corrigible.compare._agreement import AgreementAccumulator as AgreementAccum
 from corrigible.compare._capa import Capa as Capa
 from corrigible.compare._capa import CapaAccumulator as CapaAccumulator
 from corrigible.compare._capa import CapaMatrix as CapaMatrix
+from corrigible.compare._predictive_multiplicity import Discrepancy as Discrepancy
 from corrigible.compare._negative_flips import FlipAccumulator as FlipAccumulator
 from corrigible.compare._negative_flips import Flips as Flips
 from corrigible.compare._judge_bias import JudgeBias as JudgeBias
+from corrigible.compare._predictive_multiplicity import PredictiveMultiplicity as PredictiveMultiplicity
 from corrigible.compare._negative_flips import ScoreFlips as ScoreFlips
 from corrigible.compare._underspecification_test import SeedSpread as SeedSpread
+from corrigible.compare._treatment_effect_selection import TreatmentEffectSelection as TreatmentEffectSelection
 from corrigible.compare._underspecification_test import Underspecification as Underspecification
 from corrigible.compare._agreement import agreement as agreement
 from corrigible.compare._capa import capa as capa

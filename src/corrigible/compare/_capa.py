@@ -29,7 +29,7 @@ CARD = Card(
     source="https://github.com/model-similarity/lm-similarity",
     differs="The interval (delta method) is ours. Where both models are certain of every right answer, chance alone "
     "explains full agreement and the value is NaN. The paper's extension to more than two models at once is left "
-    "out: `capa_matrix` compares pairs.",
+    "out: `capa_matrix` compares pairs. The equations are those of the authors' code.",
     inputs="proba_a, proba_b, y_true",
     stochastic=False,
     cost="O(n k) a pair; O(m^2 n k) for m models, one matrix product",

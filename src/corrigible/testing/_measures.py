@@ -11,7 +11,7 @@ import numpy as np
 from corrigible._card import Card
 from corrigible._contracts import Accumulator
 from corrigible._registry import load
-from corrigible.testing._samples import classification
+from corrigible.testing._samples import classification, grouped_scores, two_groups
 
 
 def _arguments(card: Card) -> tuple[Any, ...]:
@@ -22,6 +22,8 @@ def _arguments(card: Card) -> tuple[Any, ...]:
         "y, old, new": (y, p.argmax(1), q[::-1].argmax(1)),
         "member_proba": (np.stack([p, q]),),
         "reference, production": (p, q),
+        "scores, y, groups": grouped_scores(),
+        "y, decisions, groups": (y > 0, p[:, 0] < 0.5, two_groups()),
         "correct, score": (p.argmax(1) == y, p.max(axis=1)),
         "loss, score": ((p.argmax(1) != y).astype(float), 1 - p.max(axis=1)),
         "proba_a, proba_b, y_true": (p, q[::-1].copy(), y),
@@ -49,6 +51,8 @@ def numbers(result: Any) -> Any:
         return np.concatenate([numbers(v) for v in result.values()] or [np.empty(0)])
     if isinstance(result, list | tuple):
         return np.concatenate([numbers(v) for v in result] or [np.empty(0)])
+    if hasattr(result, "select_dtypes"):
+        result = result.select_dtypes("number").to_numpy()
     array = np.atleast_1d(np.asarray(result))
     return array.astype(float).ravel() if array.dtype.kind in "biuf" else np.empty(0)
 

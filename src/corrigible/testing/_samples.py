@@ -60,6 +60,12 @@ def _grouped_proba() -> tuple[NDArray[Any], ...]:
     return p, y, two_groups()
 
 
+def grouped_scores() -> tuple[NDArray[Any], ...]:
+    """Scores of an event, whether it came, and groups."""
+    p, y = classification(n_classes=2)
+    return p[:, 1].copy(), y, two_groups()
+
+
 def _grouped_values() -> tuple[NDArray[Any], ...]:
     groups, noise = two_groups(), np.random.default_rng(2).normal(size=N)
     prediction = regression()[1]
@@ -131,9 +137,11 @@ _SAMPLES: dict[str, Callable[[], tuple[NDArray[Any], ...]]] = {
     "y, prediction, X": _values_with_features,
     "pred_proba, y": classification,
     "pred_proba, y, groups": _grouped_proba,
+    "scores, y, groups": grouped_scores,
     "prediction, y, groups": _grouped_values,
     "X, y": lambda: regression()[:2],
     "X, y classes": _classes,
+    "X, y, treatment": lambda: (*regression()[:2], two_groups()),
     "X_source, X_target": lambda: (regression()[0], regression(seed=1)[0] + 0.5),
     "annotations": _annotations,
     "X, annotations": _features_with_annotations,
@@ -210,6 +218,11 @@ def outputs(card: Card, method: Any) -> NDArray[Any]:
         return said(method, arguments[0])
     if card.kind == "performance_estimator":
         return np.array([float(e.value) for e in method.estimate(*arguments[1:]).values()])
+    if not hasattr(method, "predict"):  # what it has learnt is its answer
+        learnt = (v for name, v in sorted(vars(method).items()) if name.endswith("_") and isinstance(v, np.ndarray))
+        return np.concatenate([v.ravel() for v in learnt if v.dtype.kind == "f"])
+    if card.inputs == "X, y, treatment":  # who is treated is known in fitting only
+        return np.asarray(method.predict(arguments[0]))
     return np.asarray(method.predict(arguments[0], *arguments[2:]))
 
 
