@@ -1,2 +1,9 @@
 # Written by tools/build_index.py from the cards.
-
+from corrigible.fairness._unprocess import Frontier as Frontier
+from corrigible.fairness._group_metrics import GroupMetrics as GroupMetrics
+from corrigible.fairness._group_metrics import GroupMetricsSum as GroupMetricsSum
+from corrigible.fairness._group_thresholds import GroupThresholds as GroupThresholds
+from corrigible.fairness._unprocess import Unprocessed as Unprocessed
+from corrigible.fairness._unprocess import achievable_frontier as achievable_frontier
+from corrigible.fairness._group_metrics import group_metrics as group_metrics
+from corrigible.fairness._unprocess import unprocess as unprocess
