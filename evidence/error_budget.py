@@ -24,8 +24,8 @@ CLAIM = """With one known cause of error planted in a real table, the line of th
 interval that holds what its remedy does to the population and what undoing the cause recovers, it holds more than
 with nothing planted, and with nothing planted every line's interval holds 0; each in at least 90 % of runs."""
 PROTOCOL = """Adult, bank marketing, ACS employment, NOAA rainfall, wine quality (6 or more) and flights, at most
-ten columns as numbers, gaps filled; five seeds each, so 30 runs a cause; labels also flipped in digits and breast
-cancer, three nearest neighbours, 10 runs. 2000 rows to train (1000 where cells are removed, 400 of 2000 where rows
+ten columns as numbers, gaps filled; ten seeds each, so 60 runs a cause; labels also flipped in digits and breast
+cancer, three nearest neighbours, 20 runs. 2000 rows to train (1000 where cells are removed, 400 of 2000 where rows
 are), 500 to test, about 5000 held out (2320 of wine). Histogram gradient boosting for labels, cells and size,
 logistic regression for outputs, groups and shift, four-tree forests for variance. What the remedy does to the
 population: the same audit with the holdout for test rows, kept remedies and tried ones alike, as all are learnt
@@ -54,33 +54,34 @@ NOT_REPRODUCED = {
     "label flips, uniform 30 %: label_errors has more points than with nothing planted":
         "Where a cleaning is kept, the line is what it brings on 500 test rows, which can be less than nothing by "
         "chance; its interval reaches up to what right labels are estimated to bring.",
+    "label flips, uniform 30 %, log loss: interval of label_errors holds what its remedy does to the population":
+        "49 of 60, and all misses are too low: right labels bring 0.118 on average, the line says 0.095 (flights 0.072 "
+        "and 0.046). The price of labels from the learning curve of noisy rows is too cautious for boosted trees.",
+    "label flips, uniform 30 %, log loss: interval of label_errors holds what undoing it recovers":
+        "48 of 60, for the same reason: the line understates what right labels bring.",
     "label flips, class-dependent 20 %: label_errors has more points than with nothing planted":
         "Flips of one class shift the decision more than they lower agreement, so that in half of the runs nothing "
         "speaks for wrong labels with 95 % confidence on 500 test rows and the line stays at 0; its interval still "
         "holds what right labels would bring.",
     "label flips, uniform 20 %, clear classes: interval of label_errors holds what undoing it recovers":
-        "Digits 5 of 5, breast cancer 3 of 5; it has 142 test rows and as many "
-        "held out: the truth is as uncertain as the line.",
+        "16 of 20; breast cancer has 142 test rows and as many held out, digits some 450: the truth is as uncertain as "
+        "the line.",
     "log-odds plus 1.5: interval of decision_rule holds what its remedy does to the population":
-        "26 of 30; the exact 95 % interval, 0.69 to 0.96, holds the nominal 0.95, misses lie on both sides, "
-        "and over all causes the share is above 0.9.",
+        "53 of 60; the exact 95 % interval, 0.77 to 0.95, holds the nominal 0.95, and misses lie on both sides.",
     "log-odds plus 1.5: interval of decision_rule holds what undoing it recovers":
-        "26 of 30; the exact 95 % interval, 0.69 to 0.96, holds the nominal 0.95, misses lie on both sides, "
-        "and over all causes the share is above 0.9.",
-    "group corruption: interval of groups holds what undoing it recovers":
-        "26 of 30. The truth refits the model without the corrupted rows; the line corrects outputs within groups.",
+        "53 of 60; the exact 95 % interval, 0.77 to 0.95, holds the nominal 0.95, and misses lie on both sides.",
     "group corruption: groups has more points than with nothing planted":
         "In flights the corrupted group is hardly worse off (recoverable 0.006 of log loss), and 2000 rows do "
         "not show it; the correction is refused.",
     "cells missing, 30 %, MAR: missing_values has more points than with nothing planted":
-        "25 of 30: where cells cost little, the estimate's own error decides.",
+        "49 of 60: where cells cost little, the estimate's own error decides.",
     "shift: shift has more points than with nothing planted":
         "Weighting by the true density ratio recovers 0.002 of log loss on average, so there is next to "
-        "nothing to land on the line; the cross-validated gate keeps the reweighting in one run of six.",
+        "nothing to land on the line; the cross-validated gate keeps the reweighting in one run of ten.",
 }  # fmt: skip
 
 TABLES = ("adult", "bank_marketing", "acs_employment_ma", "noaa_rainfall", "wine_quality", "flights")
-SEEDS = range(5)
+SEEDS = range(10)
 N_TRAIN, N_TEST, N_PRODUCTION, N_HOLDOUT = 2000, 500, 500, 5000
 N_COLUMNS = 10  # the last ones; fewer columns keep hundreds of audits quick
 _MAX_LEVELS = 20
