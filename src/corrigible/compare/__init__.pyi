@@ -6,6 +6,7 @@ from corrigible.compare._capa import CapaAccumulator as CapaAccumulator
 from corrigible.compare._capa import CapaMatrix as CapaMatrix
 from corrigible.compare._simplex_classifier import Compatibility as Compatibility
 from corrigible.compare._compatible_update import CompatibleUpdate as CompatibleUpdate
+from corrigible.compare._probability_ensemble import Complementarity as Complementarity
 from corrigible.compare._predictive_multiplicity import Discrepancy as Discrepancy
 from corrigible.compare._negative_flips import FlipAccumulator as FlipAccumulator
 from corrigible.compare._negative_flips import Flips as Flips
@@ -14,6 +15,7 @@ from corrigible.compare._mode_connectivity import ModeConnectivity as ModeConnec
 from corrigible.compare._model_diff import ModelDiff as ModelDiff
 from corrigible.compare._mode_connectivity import PathLoss as PathLoss
 from corrigible.compare._predictive_multiplicity import PredictiveMultiplicity as PredictiveMultiplicity
+from corrigible.compare._probability_ensemble import ProbabilityEnsemble as ProbabilityEnsemble
 from corrigible.compare._negative_flips import ScoreFlips as ScoreFlips
 from corrigible.compare._underspecification_test import SeedSpread as SeedSpread
 from corrigible.compare._simplex_classifier import SimplexClassifier as SimplexClassifier
@@ -26,9 +28,12 @@ from corrigible.compare._capa import capa as capa
 from corrigible.compare._capa import capa_matrix as capa_matrix
 from corrigible.compare._cbft import cbft as cbft
 from corrigible.compare._simplex_classifier import compatibility_matrix as compatibility_matrix
+from corrigible.compare._probability_ensemble import complementarity as complementarity
 from corrigible.compare._judge_bias import judge_bias as judge_bias
 from corrigible.compare._mode_connectivity import mode_connectivity as mode_connectivity
 from corrigible.compare._negative_flips import negative_flips as negative_flips
+from corrigible.compare._probability_ensemble import read_probabilities as read_probabilities
 from corrigible.compare._negative_flips import score_flips as score_flips
 from corrigible.compare._model_diff import transformation_effect as transformation_effect
 from corrigible.compare._underspecification_test import underspecification_test as underspecification_test
+from corrigible.compare._probability_ensemble import write_probabilities as write_probabilities

@@ -44,10 +44,11 @@ CARD = Card(
     papers=("unprocessing",),
     refs=("cruz2024unprocessing", "hardt2016equality"),
     source="https://github.com/socialfoundations/error-parity",
-    differs="Abstract, excerpts and one of the authors' two repositories were read. The programme runs over the corners of the hulls, all of them, where the authors' code bounds the points by "
-    "half-planes of a curve thinned to 1000 points. Interior points are mixtures of up to three thresholds, which "
-    "never prefer a lower score, in place of a random classifier mixed in. The norms are the largest difference and "
-    "the sum of the two; the Euclidean one is not offered. Single thresholds are an addition.",
+    differs="Read were the abstract, excerpts and one of two repositories. The programme runs over the corners "
+    "of the hulls, all of them, where the authors' code bounds the points by half-planes of a curve thinned to 1000 "
+    "points. Interior points are mixtures of up to three thresholds, which never prefer a lower score, in place of a "
+    "random classifier mixed in. The norms are the largest difference and the sum of the two, for which thresholds "
+    "must be mixed; the Euclidean one is not offered. Single thresholds are an addition.",
     inputs="scores, y, groups",
     stochastic=True,
     cost="O(n log n) time for the curves, then a linear programme of some hundred columns a group",

@@ -138,6 +138,7 @@ _SAMPLES: dict[str, Callable[[], tuple[NDArray[Any], ...]]] = {
     "pred_proba, y": classification,
     "pred_proba, y, groups": _grouped_proba,
     "scores, y, groups": grouped_scores,
+    "proba": lambda: (classification(n_classes=3)[0],),
     "prediction, y, groups": _grouped_values,
     "X, y": lambda: regression()[:2],
     "X, y classes": _classes,
