@@ -11,6 +11,8 @@ from corrigible.compare._predictive_multiplicity import Discrepancy as Discrepan
 from corrigible.compare._negative_flips import FlipAccumulator as FlipAccumulator
 from corrigible.compare._negative_flips import Flips as Flips
 from corrigible.compare._judge_bias import JudgeBias as JudgeBias
+from corrigible.compare._mil_unit_tests import MILUnitTest as MILUnitTest
+from corrigible.compare._mil_unit_tests import MILUnitTests as MILUnitTests
 from corrigible.compare._mode_connectivity import ModeConnectivity as ModeConnectivity
 from corrigible.compare._model_diff import ModelDiff as ModelDiff
 from corrigible.compare._mode_connectivity import PathLoss as PathLoss
@@ -30,6 +32,8 @@ from corrigible.compare._cbft import cbft as cbft
 from corrigible.compare._simplex_classifier import compatibility_matrix as compatibility_matrix
 from corrigible.compare._probability_ensemble import complementarity as complementarity
 from corrigible.compare._judge_bias import judge_bias as judge_bias
+from corrigible.compare._mil_unit_tests import mil_bags as mil_bags
+from corrigible.compare._mil_unit_tests import mil_unit_tests as mil_unit_tests
 from corrigible.compare._mode_connectivity import mode_connectivity as mode_connectivity
 from corrigible.compare._negative_flips import negative_flips as negative_flips
 from corrigible.compare._probability_ensemble import read_probabilities as read_probabilities

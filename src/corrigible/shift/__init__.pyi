@@ -12,8 +12,11 @@ from corrigible.shift._cbpe import Estimate as Estimate
 from corrigible.shift._importance_weighting import ImportanceWeighting as ImportanceWeighting
 from corrigible.shift._kliep import KLIEP as KLIEP
 from corrigible.shift._mcbpe import MCBPE as MCBPE
+from corrigible.shift._mmd_test import MMDResult as MMDResult
+from corrigible.shift._mmd_test import MMDTest as MMDTest
 from corrigible.shift._maximum_weighted_likelihood import MaximumWeightedLikelihood as MaximumWeightedLikelihood
 from corrigible.shift._ulsif import ULSIF as ULSIF
 from corrigible.shift._cross_domain_agreement import cross_domain_agreement as cross_domain_agreement
 from corrigible.shift._generalization_disagreement import generalization_disagreement as generalization_disagreement
+from corrigible.shift._mmd_test import mmd_test as mmd_test
 from corrigible.shift._univariate_drift import univariate_drift as univariate_drift

@@ -11,6 +11,7 @@ from corrigible.uncertainty._conformal_predictive_system import ConformalPredict
 from corrigible.uncertainty._conformalized_quantile_regressor import ConformalizedQuantileRegressor as ConformalizedQuantileRegressor
 from corrigible.uncertainty._correctness_aware_calibrator import CorrectnessAwareCalibrator as CorrectnessAwareCalibrator
 from corrigible.uncertainty._cross_conformal_regressor import CrossConformalRegressor as CrossConformalRegressor
+from corrigible.uncertainty._deup import DEUP as DEUP
 from corrigible.uncertainty._deep_ensemble import DeepEnsemble as DeepEnsemble
 from corrigible.uncertainty._dirichlet_calibration import DirichletCalibration as DirichletCalibration
 from corrigible.uncertainty._fixed_predictor_rejector import FixedPredictorRejector as FixedPredictorRejector
@@ -18,6 +19,10 @@ from corrigible.uncertainty._group_residuals import GroupResiduals as GroupResid
 from corrigible.uncertainty._group_scaling import GroupScaling as GroupScaling
 from corrigible.uncertainty._histogram_binning import HistogramBinning as HistogramBinning
 from corrigible.uncertainty._isotonic_calibration import IsotonicCalibration as IsotonicCalibration
+from corrigible.uncertainty._last_layer_laplace import LastLayerLaplace as LastLayerLaplace
+from corrigible.uncertainty._last_layer_laplace import LastLayerLaplaceRegressor as LastLayerLaplaceRegressor
+from corrigible.uncertainty._mc_dropout import MCDropout as MCDropout
+from corrigible.uncertainty._mc_dropout import MCDropoutRegressor as MCDropoutRegressor
 from corrigible.uncertainty._matrix_scaling import MatrixScaling as MatrixScaling
 from corrigible.uncertainty._missing_data_augmentation import MissingDataAugmentation as MissingDataAugmentation
 from corrigible.uncertainty._mixupmp import MixupMP as MixupMP
