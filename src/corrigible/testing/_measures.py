@@ -26,6 +26,7 @@ def _arguments(card: Card) -> tuple[Any, ...]:
         "y, decisions, groups": (y > 0, p[:, 0] < 0.5, two_groups()),
         "correct, score": (p.argmax(1) == y, p.max(axis=1)),
         "loss, score": ((p.argmax(1) != y).astype(float), 1 - p.max(axis=1)),
+        "correct, y, attributes": (p.argmax(1) == y, y, np.arange(len(y)) % 7 == 0),
         "proba_a, proba_b, y_true": (p, q[::-1].copy(), y),
         "pred_a, pred_b, y_true": (p.argmax(1), q[::-1].argmax(1), y),
         "score, similarity, accuracy": (p[:, 0], p[:, 1], q[::-1, 0].copy()),
