@@ -15,11 +15,11 @@ from corrigible.shift import axis_report
 
 CLAIM = """Models lose performance along every axis (time, topic, publisher, domain) that they are tested beyond, against a
 split by chance."""
-PROTOCOL = """Texts: 2,500 sentences each of three collections of opinions (films: SST-2 and MR; products: CR), films or products
-as domain; bag of words, logistic regression. Rows: 12,000 flights along their months, carriers and airports; 12,000 bank
-calls along their order and months; boosted trees. No dated texts with publishers could be had. Each split beside one by
-chance of the same sizes, ROC AUC, t interval over splits (two of the domain: it is wide); bars: a mean drop for the texts'
-domain, for both times, and on average over all axes."""
+PROTOCOL = """Texts: 2,500 sentences each of three collections of opinions (films: SST-2 and MR; products: CR), films or
+products as domain; bag of words, logistic regression. Rows: 12,000 flights along their months, carriers and airports;
+12,000 bank calls along their order and months; boosted trees. No dated texts with publishers could be had. Each split
+beside one by chance of the same sizes, ROC AUC, t interval over splits (two of the domain: it is wide); bars: a mean drop
+for the texts' domain, for both times, and on average over all axes."""
 METHODS = ("axis_report",)
 DATA = ("text_small", "bank_marketing")
 
