@@ -11,6 +11,7 @@ from corrigible.compare._predictive_multiplicity import Discrepancy as Discrepan
 from corrigible.compare._negative_flips import FlipAccumulator as FlipAccumulator
 from corrigible.compare._negative_flips import Flips as Flips
 from corrigible.compare._judge_bias import JudgeBias as JudgeBias
+from corrigible.compare._judge_panel import JudgePanel as JudgePanel
 from corrigible.compare._mil_unit_tests import MILUnitTest as MILUnitTest
 from corrigible.compare._mil_unit_tests import MILUnitTests as MILUnitTests
 from corrigible.compare._mode_connectivity import ModeConnectivity as ModeConnectivity
@@ -20,6 +21,7 @@ from corrigible.compare._predictive_multiplicity import PredictiveMultiplicity a
 from corrigible.compare._probability_ensemble import ProbabilityEnsemble as ProbabilityEnsemble
 from corrigible.compare._negative_flips import ScoreFlips as ScoreFlips
 from corrigible.compare._underspecification_test import SeedSpread as SeedSpread
+from corrigible.compare._judge_panel import SelfPreference as SelfPreference
 from corrigible.compare._simplex_classifier import SimplexClassifier as SimplexClassifier
 from corrigible.compare._model_diff import TransformationEffect as TransformationEffect
 from corrigible.compare._treatment_effect_selection import TreatmentEffectSelection as TreatmentEffectSelection
@@ -38,6 +40,7 @@ from corrigible.compare._mode_connectivity import mode_connectivity as mode_conn
 from corrigible.compare._negative_flips import negative_flips as negative_flips
 from corrigible.compare._probability_ensemble import read_probabilities as read_probabilities
 from corrigible.compare._negative_flips import score_flips as score_flips
+from corrigible.compare._judge_panel import self_preference as self_preference
 from corrigible.compare._model_diff import transformation_effect as transformation_effect
 from corrigible.compare._underspecification_test import underspecification_test as underspecification_test
 from corrigible.compare._probability_ensemble import write_probabilities as write_probabilities

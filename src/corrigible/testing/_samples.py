@@ -60,6 +60,12 @@ def _grouped_proba() -> tuple[NDArray[Any], ...]:
     return p, y, two_groups()
 
 
+def _votes() -> tuple[NDArray[Any], ...]:
+    """Three judges' votes, and people's."""
+    p, y = classification(n_classes=2)
+    return np.column_stack([p[:, 1] > 0.5, p[:, 1] > 0.4, p[:, 1] > 0.7]).astype(int), y
+
+
 def grouped_scores() -> tuple[NDArray[Any], ...]:
     """Scores of an event, whether it came, and groups."""
     p, y = classification(n_classes=2)
@@ -139,6 +145,7 @@ _SAMPLES: dict[str, Callable[[], tuple[NDArray[Any], ...]]] = {
     "pred_proba, y, groups": _grouped_proba,
     "scores, y, groups": grouped_scores,
     "proba": lambda: (classification(n_classes=3)[0],),
+    "votes, people": _votes,
     "prediction, y, groups": _grouped_values,
     "X, y": lambda: regression()[:2],
     "X, y classes": _classes,
