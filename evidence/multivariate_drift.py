@@ -8,19 +8,25 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics.pairwise import rbf_kernel
 
 from corrigible.papers import Measurement
-from corrigible.shift import mmd_test, univariate_drift
+from corrigible.shift import mmd_test, pca_reconstruction_drift, univariate_drift
 
-CLAIM = """The kernel two-sample test keeps its level, sees joint movement of columns whose margins stay, and the loss
-reweighted by the density ratio foretells the realised change where losses depend on the inputs as before."""
+CLAIM = """The kernel two-sample test, and that of the error of reconstruction, keep their level, see joint movement of
+columns whose margins stay, and the loss reweighted by the density ratio foretells the realised change where losses
+depend on the inputs as before."""
 PROTOCOL = """Level: 200 pairs of disjoint samples of 150 rows of adult, wine and bank_marketing (calls shuffled in
 time), 99 permutations, alpha 0.05. Power: 40 pairs of 300 rows of wine, in one table each column shuffled alone, so
-that margins stay; 20 pairs of red and white wine, and of the first and the last fifth of bank_marketing's calls, 150
-rows each. Effect: ten tables of adult drawn towards large age or many hours, log loss of boosting trained on other
-rows, 2,000 reference and 2,000 production rows; share of 95 % intervals that hold the realised change. Bars set
-beforehand."""
-METHODS = ("mmd_test",)
+that margins stay, where both shall see what the tests by column cannot; 20 pairs of red and white wine, and of the
+first and the last fifth of bank_marketing's calls, 150 rows each. Effect: 40 tables of adult drawn towards large age or
+many hours, log loss of boosting trained on other rows, 2,000 reference and 2,000 production rows; share of 95 %
+intervals that hold the realised change (ten tables first, of which 7 and 10 held with two streams of chance: too few).
+Bars set beforehand."""
+METHODS = ("mmd_test", "pca_reconstruction_drift")
 DATA = ("adult", "bank_marketing", "wine_quality")
 PAPERS = ()
+NOT_REPRODUCED = {
+    "share of 95 % intervals of the loss effect that hold the realised change": "26 of 40. The interval takes the density "
+    "ratio as known, and its error is left out: the effect itself errs by a third of the change on average."
+}
 
 
 def run(data):
@@ -38,13 +44,19 @@ def run(data):
             f"pairs without drift that alarm, {name}", float(np.mean(alarms)), at_most=0.09,
             detail="200 pairs; the bar is 0.05 and what 200 pairs leave open, at 0.99",
         )  # fmt: skip
+        alarms = [_reconstructed(*_parts(X, 150, rng), rng) for _ in range(200)]
+        yield Measurement(
+            f"reconstruction: pairs without drift that alarm, {name}", float(np.mean(alarms)), at_most=0.09,
+            detail="the same bar",
+        )  # fmt: skip
     found = [_same_margins(tables["wine"], rng) for _ in range(40)]
-    joint, alone = np.mean(found, axis=0)
+    joint, alone, rebuilt = np.mean(found, axis=0)
     yield Measurement("power against shuffled columns, same margins", float(joint), at_least=0.9, detail="40 pairs")
     yield Measurement(
         "alarms of univariate_drift on the same pairs", float(alone), at_most=0.16,
         detail="blind here: 0.05 and what 40 pairs leave open, at 0.99",
     )  # fmt: skip
+    yield Measurement("reconstruction: power on the same pairs", float(rebuilt), at_least=0.9, detail="40 pairs")
     values = wine[colour].to_numpy()
     red, white = (wine[values == v].drop(columns=colour) for v in pd.unique(values))
     fifth = len(calls) // 5
@@ -54,7 +66,7 @@ def run(data):
     effects = pd.DataFrame(list(_effects(adult, rng)))
     yield Measurement(
         "share of 95 % intervals of the loss effect that hold the realised change", float(effects["held"].mean()),
-        at_least=0.8, detail="10 tables of adult",
+        at_least=0.8, detail="40 tables of adult",
     )  # fmt: skip
     error, none = effects["error"].mean(), effects["change"].abs().mean()
     yield Measurement(
@@ -76,7 +88,11 @@ def _p(a, b, rng):
 def _same_margins(X, rng):
     a, b = _parts(X, 300, rng)
     b = b.apply(lambda c: rng.permutation(c.to_numpy()))
-    return _p(a, b, rng) <= 0.05, univariate_drift(a, b).table["drifted"].any()
+    return _p(a, b, rng) <= 0.05, univariate_drift(a, b).table["drifted"].any(), _reconstructed(a, b, rng)
+
+
+def _reconstructed(a, b, rng):
+    return bool(pca_reconstruction_drift(a, b, rng=rng).table["drifted"][0])
 
 
 def _effects(adult, rng):
@@ -90,7 +106,7 @@ def _effects(adult, rng):
     for column in ("age", "hours_per_week"):
         value = coded[column].to_numpy(float)
         weight = np.exp((value[pool] - value.mean()) / value.std())
-        for _ in range(5):
+        for _ in range(20):
             rows = rng.choice(pool, size=2000, p=weight / weight.sum())
             found = mmd_test(
                 X.iloc[reference], X.iloc[rows], loss=loss[reference], n_permutations=1, block_size=500, rng=rng

@@ -19,11 +19,13 @@ from corrigible.shift._mcbpe import MCBPE as MCBPE
 from corrigible.shift._mmd_test import MMDResult as MMDResult
 from corrigible.shift._mmd_test import MMDTest as MMDTest
 from corrigible.shift._maximum_weighted_likelihood import MaximumWeightedLikelihood as MaximumWeightedLikelihood
+from corrigible.shift._pca_reconstruction_drift import ReconstructionDrift as ReconstructionDrift
 from corrigible.shift._ulsif import ULSIF as ULSIF
 from corrigible.shift._axis_report import axis_report as axis_report
 from corrigible.shift._commonness_report import commonness_report as commonness_report
 from corrigible.shift._cross_domain_agreement import cross_domain_agreement as cross_domain_agreement
 from corrigible.shift._generalization_disagreement import generalization_disagreement as generalization_disagreement
 from corrigible.shift._mmd_test import mmd_test as mmd_test
+from corrigible.shift._pca_reconstruction_drift import pca_reconstruction_drift as pca_reconstruction_drift
 from corrigible.shift._commonness_report import uncommon_attributes as uncommon_attributes
 from corrigible.shift._univariate_drift import univariate_drift as univariate_drift
