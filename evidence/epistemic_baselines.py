@@ -21,11 +21,16 @@ PROTOCOL = """scikit-learn's digits (8 x 8, 600 training rows) and MNIST (14 x 1
 hidden layer of 64 units, 40 epochs, the same recipe for all; five members of the ensemble, 50 passes of dropout with
 rate 0.2, full Hessian with the evidence's precision and the probit link. Four seeds, each with its own split. Test rows
 as they are, turned by 30 degrees, with normal noise of 0.3 of the pixels' range. Log loss, ECE of 15 bins, AUROC of
-wrong answers by 1 - max p; differences a seed with 95 % intervals of Student's t. Bars were set before any result: not
-worse than the baseline."""
+wrong answers by 1 - max p; differences a seed with 95 % intervals of Student's t. Bars: not worse than the
+baseline; set before any result, but those of Laplace on known rows, which were notes first."""
 METHODS = ("last_layer_laplace", "mc_dropout")
 DATA = ("mnist_5k",)
 NOT_REPRODUCED = {
+    "digits, known: log loss, Laplace less one network": "+0.22: on rows like those of training the posterior is far too "
+    "cautious, its confidence 0.22 below its accuracy, that of the network 0.01.",
+    "digits, known: ECE, Laplace less one network": "0.215 and 0.016, for the same reason.",
+    "mnist, known: log loss, Laplace less one network": "+0.02, with an interval that holds 0.",
+    "mnist, known: ECE, Laplace less one network": "0.145 and 0.045: too cautious on known rows.",
     "digits, known: log loss, dropout passes less one pass": "0.141 and 0.127: on rows like those of training there is no "
     "overconfidence to take away, and averaging passes flattens the probabilities. On MNIST passes are better (-0.026).",
     "digits, noisy: log loss, Laplace less one network": "0.718 and 0.696. Under this noise the network's own calibration "
@@ -44,11 +49,9 @@ def run(data):
     for name in ("digits", "mnist"):
         for condition in CONDITIONS:
             here = table.loc[name, condition]
-            shifted = condition != "known"
             for score in ("log loss", "ECE"):
-                words = {"at_most": 0.0} if shifted else {"kind": "note"}
                 yield _less(f"{name}, {condition}: {score}, Laplace less one network", here[score], "Laplace",
-                            "one network", **words)  # fmt: skip
+                            "one network", at_most=0.0)  # fmt: skip
             yield _less(f"{name}, {condition}: log loss, dropout passes less one pass", here["log loss"], "dropout",
                         "dropout, one pass", at_most=0.0)  # fmt: skip
             for method in ("Laplace", "dropout"):

@@ -75,7 +75,7 @@ def test_a_sure_prior_gives_the_model_back_and_a_vague_one_doubts(structure, lin
         assert vague.max(axis=1).mean() < model.predict_proba(20 * X).max(axis=1).mean()
 
 
-def test_regression_against_a_gaussian_process():
+def test_covariance_of_the_weights_of_a_regression_in_closed_form():
     """Marginal variance of y given the posterior, by the weights' covariance."""
     data, y = load_diabetes(return_X_y=True)
     model = LinearRegression().fit(data, y)
