@@ -46,7 +46,7 @@ CARD = Card(
     cost="One training, then n d^2 k^2 for the Hessian and (d k)^3 for its eigenvalues (structure='full'); d^3 + k^3 "
     "with 'kron'",
     use_when="One trained network or logistic regression is at hand and should be less sure far from its training rows.",
-    avoid_when="Rows are like those of training, on which it is too cautious if the network had little decay: calibrate. Or "
+    avoid_when="Rows are like those of training: it is too cautious there if the network had little decay; calibrate. Or "
     "layers before the last are in doubt too and several trainings can be paid for: DeepEnsemble.",
     also=("LastLayerLaplaceRegressor",),
     test_params=(
