@@ -374,6 +374,9 @@ class PredictiveMultiplicity(ClassifierMixin, BaseEstimator):
         self._sampled_proba = [m.predict_proba(matrix)[:, 1] for m in self._models]
         self.ranges_ = self._range(matrix)
 
+    def _more_tags(self) -> dict[str, Any]:
+        return {"binary_only": True}
+
     def __sklearn_tags__(self) -> Any:
         """Two classes only; gaps if the estimator takes them."""
         tags = super().__sklearn_tags__()

@@ -247,7 +247,8 @@ def _checked(y: ArrayLike, attributes: Any, by: str) -> tuple[NDArray[Any], pd.D
             f"{by} needs classes (n,) and attributes (n, m), of one row or more. Got shapes {labels.shape} and "
             f"{table.shape}."
         )
-    return labels, table.reset_index(drop=True).astype(object).fillna("missing")
+    table = table.reset_index(drop=True).astype(object)
+    return labels, table.where(table.notna(), "missing")
 
 
 def _rate(right: NDArray[np.bool_], confidence: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from corrigible._card import Card
@@ -21,6 +22,8 @@ from corrigible.testing import (
 from corrigible.testing._samples import built
 
 Check = Callable[[Card, dict[str, Any]], None]
+# What tells whether an extra is installed.
+_MODULES = {"torch": "torch", "lm": "transformers", "ot": "ot", "scale": "dask", "web": "starlette"}
 
 _BY_KIND: dict[str, tuple[Check, ...]] = {
     "calibrator": (*_general.CLASS_CHECKS, *_calibrators.CHECKS),
@@ -101,5 +104,7 @@ def parametrize_methods(**selection: Any) -> Any:
     for name in list_methods(**selection):
         for label, check, card, params in _cases(name):
             marks = [pytest.mark.filterwarnings("default")] if check.__name__ == "check_sklearn" else []
+            if absent := [extra for extra in card.requires if find_spec(_MODULES[extra]) is None]:
+                marks.append(pytest.mark.skip(reason=f"needs the extra {absent[0]}"))
             cases.append(pytest.param(lambda c=check, a=card, p=params: _run(c, a, p), id=label, marks=marks))
     return pytest.mark.parametrize("check", cases)

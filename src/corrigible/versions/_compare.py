@@ -126,7 +126,8 @@ def _fill(
     """Take in all rows that both versions answer; return what to say of the others."""
     single = [roles.target, *([roles.id] if roles.id else []), *roles.groups]
     needed = [*single, *(c for v in versions for c in v.columns())]
-    left_out, seen = np.zeros(2, dtype=np.intp), pd.Index([])
+    left_out = np.zeros(2, dtype=np.intp)
+    seen: pd.Index | None = None
     example: list[Any] = [None, None]
     for first, frame in test.batches(list(dict.fromkeys(needed))):
         if roles.id is not None:
@@ -159,14 +160,14 @@ def _fill(
     ]  # fmt: skip
 
 
-def _once(seen: pd.Index, ids: pd.Series, name: str) -> pd.Index:
+def _once(seen: pd.Index | None, ids: pd.Series, name: str) -> pd.Index:
     found = pd.Index(ids)
-    twice = found.duplicated() | found.isin(seen)
+    twice = found.duplicated() if seen is None else found.duplicated() | found.isin(seen)
     if twice.any():
         raise DataError(
             f"Column {name!r} of --test must name each row once. It has {found[twice.argmax()]!r} twice."
         )
-    return seen.append(found)
+    return found if seen is None else seen.append(found)
 
 
 def _rows(
