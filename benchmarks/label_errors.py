@@ -46,14 +46,14 @@ def peak_mb(call):
     return peak
 
 
-def compare(name, labels, p, method, repeats, n_jobs, tie_rule="sort"):
+def compare(name, labels, p, method, repeats, n_jobs):
     from cleanlab.filter import find_label_issues
 
     def peer():
         return find_label_issues(labels, p, filter_by=method, n_jobs=n_jobs)
 
     def ours():
-        return ConfidentLearning(method=method, tie_rule=tie_rule, random_state=0).fit(labels, p).issue_mask
+        return ConfidentLearning(method=method, random_state=0).fit(labels, p).issue_mask
 
     differing = int((peer() != ours()).sum())  # warms up, too
     times = [(seconds(peer), seconds(ours)) for _ in range(repeats)]
@@ -76,7 +76,6 @@ def main():
         compare(f"{n} x 10", *table(n, 10), method, *rest)
     compare(f"{n} x 10 float32", *table(n, 10, dtype=np.float32), "prune_by_noise_rate", *rest)
     compare(f"{n} x 10 forest, ties", *table(n, 10, levels=100), "prune_by_noise_rate", *rest)
-    compare(f"{n} x 10 forest, first", *table(n, 10, levels=100), "prune_by_noise_rate", *rest, tie_rule="first")
     compare(f"{n} x 2", *table(n, 2), "prune_by_noise_rate", *rest)
     compare(f"{n // 10} x 100", *table(n // 10, 100), "prune_by_noise_rate", *rest)
 

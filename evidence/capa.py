@@ -18,14 +18,20 @@ accuracies, 1 for identical certain ones, and it tells equal from different wron
 not. Real models err alike (CAPA above 0). Controlling for accuracy separates a judge's liking for similar models from
 its liking for accurate ones."""
 PROTOCOL = """1000 random cases with 2 to 8 options a row against the authors' package where it can be imported and
-against a loop of the paper's equations otherwise. Independent models of accuracies 0.3 to 0.9: mean value and
-coverage of the interval over 400 draws of 500 rows; coverage also for models that share difficulty, the truth from
-400 000 rows. Real: seven models of four families on 3000 held-out MNIST digits (trained on 2000); the three single
-human labels of CIFAR-10; four GPT-3 variants on GSM8K (right or wrong only). Judges: simulated scores with and
-without a liking for similar models. Recorded option probabilities of language models and judges' scores were not at
-hand, so the paper's regressions over judges and its trend with capability are not measured."""
+against a loop of the paper's equations otherwise. Independent models of accuracies 0.3 to 0.9: mean value and coverage
+of the interval over 400 draws of 500 rows; coverage also for models that share difficulty, the truth from 400 000 rows.
+Real: seven models of four families on 3000 held-out MNIST digits (trained on 2000); the three single human labels of
+CIFAR-10; four GPT-3 variants on GSM8K, as right or wrong and by their final answers. Language models that were sampled
+often (AIW): the shares of a model's answers to a prompt stand for its probabilities; options of a prompt are the
+numbers that any model gave and the right one. Pairs of six models with ten prompts in common. These are notes: answers
+are free, and a list of options made of what was said is too short, so that agreement by chance is put too high and CAPA
+too low; where options are not given, the card sends to agreement. Judges: simulated scores with and without a liking
+for similar models. That more capable models err more alike is looked for in the one pair of pairs at hand, GPT-3 of 175
+and of 6 billion parameters, each trained in the same two ways, a note: the paper's trend is over dozens of models, of
+which no answers to single questions were at hand. Option probabilities themselves and judges' scores of single answers
+were not at hand, so the paper's regressions over judges are not measured."""
 METHODS = ("capa", "agreement", "judge_bias")
-DATA = ("mnist_5k", "cifar_n", "gsm8k")
+DATA = ("mnist_5k", "cifar_n", "gsm8k", "aiw")
 
 
 def run(data):
@@ -37,6 +43,8 @@ def run(data):
     yield from _families(data)
     yield from _people(data)
     yield from _language_models(data)
+    yield from _final_answers(data)
+    yield from _sampled_answers(data)
     yield from _judges()
 
 
@@ -191,10 +199,78 @@ def _language_models(data):
                       min(f.consistency_interval[0] for f in found.values()), at_least=0.0,
                       detail=f"{lowest}: {found[lowest].error_consistency:.3f}; "
                       f"largest {max(f.error_consistency for f in found.values()):.3f}")  # fmt: skip
+    yield _by_size(right.astype(int))
     accuracy = [min(f.accuracy_a, f.accuracy_b) for f in found.values()]
     trend = spearmanr(accuracy, [f.error_consistency for f in found.values()]).statistic
     yield Measurement("GSM8K: rank correlation of the pair's lower accuracy and error consistency", float(trend),
                       kind="note", detail="six pairs of four models: no more than a sign")  # fmt: skip
+
+
+def _by_size(right):
+    """Whether the larger models err more alike, with questions resampled: the paper's trend, on two pairs."""
+    names = [f"{size}_{way}" for size in ("175b", "6b") for way in ("finetuning", "verification")]
+    table = right[names].to_numpy()
+
+    def consistency(rows):
+        a, b = rows[:, :2], rows[:, 2:]
+        return [agreement(*pair.T, np.ones(len(pair))).error_consistency for pair in (a, b)]
+
+    large, small = consistency(table)
+    rng = np.random.default_rng(0)
+    draws = [np.subtract(*consistency(table[rng.integers(len(table), size=len(table))])) for _ in range(500)]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    accuracy = ", ".join(f"{a:.2f}" for a in table.mean(axis=0))
+    return Measurement("GSM8K: error consistency of the two 175B variants less that of the two 6B ones", large - small,
+                       float(low), float(high), kind="note",
+                       detail=f"{large:.3f} and {small:.3f}; accuracies {accuracy}")  # fmt: skip
+
+
+def _final_answers(data):
+    table = pd.read_parquet(data / "gsm8k" / "gsm8k_model_solutions.parquet")
+    final = table["solution"].str.extract(r"A:\s*([-\d.,/]+)\s*$")[0].fillna("none").str.replace(",", "")
+    truth = table["ground_truth"].str.extract(r"A:\s*([-\d.,/]+)\s*$")[0].str.replace(",", "")
+    answers = table.assign(final=final).pivot_table(index="item", columns="model", values="final", aggfunc="first")
+    right = truth.groupby(table["item"]).first().loc[answers.index]
+    shares = [[{row[m]: 1.0} for m in answers.columns] for _, row in answers.iterrows()]
+    proba, y = _options(shares, right.tolist())
+    found = [capa(proba[i], proba[j], y) for i, j in combinations(range(len(proba)), 2)]
+    yield Measurement("GSM8K, final answers as options: mean CAPA of six pairs", float(np.mean([f.value for f in found])),
+                      kind="note", detail=f"{min(f.value for f in found):.3f} to {max(f.value for f in found):.3f}, "
+                      f"{len(y)} items, {np.isfinite(proba[0]).sum(axis=1).mean():.1f} options a question")  # fmt: skip
+
+
+def _sampled_answers(data):
+    table = pd.read_parquet(data / "aiw" / "aiw_responses.parquet")
+    table = table[table["file"] == "o1-set"]
+    shares = table.groupby(["prompt", "model"])["parsed"].value_counts(normalize=True)
+    right = table.groupby("prompt")["right"].first()
+    found = []
+    for pair in combinations(sorted(table["model"].unique()), 2):
+        asked = table[table["model"].isin(pair)].groupby("prompt")["model"].nunique()
+        prompts = asked.index[asked == 2]
+        if len(prompts) >= 10:
+            rows = [[shares.loc[p, m].to_dict() for m in pair] for p in prompts]
+            proba, y = _options(rows, right.loc[prompts].tolist())
+            found.append((len(y), capa(*proba, y)))
+    values = [f.value for _, f in found]
+    yield Measurement("AIW riddles, sampled answers: share of pairs whose CAPA interval is above 0",
+                      float(np.mean([f.interval[0] > 0 for _, f in found])), kind="note",
+                      detail=f"{len(found)} pairs of {min(n for n, _ in found)} to {max(n for n, _ in found)} prompts, "
+                      f"CAPA {min(values):.3f} to {max(values):.3f}")  # fmt: skip
+
+
+def _options(shares, right):
+    """Probabilities (model, row, option) from each row's dicts of shares a model, and columns of the right answers.
+
+    Options of a row are what any model said and the right answer; another one where that is all.
+    """
+    named = [sorted({a for of in row for a in of} | {t}) for row, t in zip(shares, right, strict=True)]
+    named = [n if len(n) > 1 else [*n, "another"] for n in named]
+    proba = np.full((len(shares[0]), len(shares), max(map(len, named))), np.nan)
+    for i, (row, options) in enumerate(zip(shares, named, strict=True)):
+        for m, of in enumerate(row):
+            proba[m, i, : len(options)] = [of.get(o, 0.0) for o in options]
+    return proba, [options.index(t) for options, t in zip(named, right, strict=True)]
 
 
 def _judges():

@@ -59,7 +59,7 @@ def _reference(data):
 
 
 def _flags(y, p, rule):
-    return ConfidentLearning(method=rule, tie_rule="first", random_state=0).fit(y, p).issue_mask
+    return ConfidentLearning(method=rule, random_state=0).fit(y, p).issue_mask
 
 
 def _brute(y, p, rule):

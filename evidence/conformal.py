@@ -18,6 +18,7 @@ from corrigible.uncertainty import (
     ConformalPValues,
     CrossConformalRegressor,
     RiskControl,
+    SplitConformal,
     SplitConformalClassifier,
     SplitConformalRegressor,
 )
@@ -40,6 +41,7 @@ the true class has a probability below 1 minus a threshold, level 0.1, delta 0.1
 exceeds 0.1 at most 0.1 plus 3 of its standard errors. Stream: wine rows in order of alcohol, gamma 0.02; misses
 within the paper's bound of 0.1, those of a fixed level beside as a note."""
 METHODS = (
+    "split_conformal",
     "split_conformal_regressor",
     "split_conformal_classifier",
     "conformalized_quantile_regressor",
@@ -92,12 +94,17 @@ def _arms(X, y, c, n_train):
 
         return share
 
+    def classes(a, b, s):
+        return SplitConformal().fit(proba[a], c[a]).predict_set(proba[b])[np.arange(len(b)), c[b]].mean()
+
     def p_values(a, b, s):
         error = np.abs(y - point)
         return (ConformalPValues(random_state=s).fit(error[a]).p_values(error[b]) > 0.1).mean()
 
     return {
         "split, absolute residual": intervals(SplitConformalRegressor(), point),
+        "split, of numbers": intervals(SplitConformal(), point),
+        "split, of classes": classes,
         "split, two sides": intervals(SplitConformalRegressor(symmetric=False), point),
         "CQR": intervals(ConformalizedQuantileRegressor(), ends),
         "predictive system": intervals(ConformalPredictiveSystem(), point),

@@ -23,17 +23,18 @@ from corrigible.papers import Measurement
 CLAIM = """With one known cause of error planted in a real table, the line of that cause in the error budget has an
 interval that holds what its remedy does to the population and what undoing the cause recovers, it holds more than
 with nothing planted, and with nothing planted every line's interval holds 0; each in at least 90 % of runs."""
-PROTOCOL = """Adult, bank marketing, ACS employment, NOAA rainfall, wine quality (6 or more) and flights, at most
-ten columns as numbers, gaps filled; ten seeds each, so 60 runs a cause; labels also flipped in digits and breast
-cancer, three nearest neighbours, 20 runs. 2000 rows to train (1000 where cells are removed, 400 of 2000 where rows
-are), 500 to test, about 5000 held out (2320 of wine). Histogram gradient boosting for labels, cells and size,
-logistic regression for outputs, groups and shift, four-tree forests for variance. What the remedy does to the
-population: the same audit with the holdout for test rows, kept remedies and tried ones alike, as all are learnt
-from training rows; under shift the holdout weighted by the true density ratio; where the remedy is new labels, what
-undoing the cause recovers. That is the loss of the model of one who knows the truth, on the holdout; for groups what
-is attainable without the destroyed features; for variance the mean of 200 trees. Both are at least 0 where nothing
-need be done. Missing cells: the line estimates what they cost, so only that is compared. Intervals are widened by the
-holdout's own error, a factor of 1.05 (wine 1.10, digits and breast cancer 1.41); the detail gives the share without."""
+PROTOCOL = """Adult, bank marketing, ACS employment, NOAA rainfall, wine quality (6 or more) and flights, at
+most ten columns as numbers, gaps filled; ten seeds each, so 60 runs a cause; labels also flipped in digits and
+breast cancer, three nearest neighbours, 20 runs; the decision rule also on 40 further seeds, 240 runs. 2000
+rows to train (1000 where cells are removed, 400 of 2000 where rows are), 500 to test, about 5000 held out (2320
+of wine). Histogram gradient boosting for labels, cells and size, logistic regression for outputs, groups and
+shift, four- tree forests for variance. What the remedy does to the population: the same audit with the holdout
+for test rows, kept remedies and tried ones alike, as all are learnt from training rows; under shift the holdout
+weighted by the true density ratio; where the remedy is new labels, what undoing the cause recovers. That is the
+loss of the model of one who knows the truth, on the holdout; for groups what is attainable without the
+destroyed features; for variance the mean of 200 trees. Both are at least 0 where nothing need be done. Missing
+cells: the line estimates what they cost, so only that is compared. Intervals are widened by the holdout's own
+error, a factor of 1.05 (wine 1.10, digits and breast cancer 1.41); the detail gives the share without."""
 METHODS = ()
 DATA = ("adult", "bank_marketing", "acs_employment_ma", "noaa_rainfall", "wine_quality")
 SOURCES = (
@@ -44,6 +45,7 @@ SOURCES = (
     "src/corrigible/audit/_estimated_lines.py",
     "src/corrigible/audit/_forecast.py",
     "src/corrigible/audit/_label_line.py",
+    "src/corrigible/audit/_label_price.py",
     "src/corrigible/audit/_refit_lines.py",
     "src/corrigible/audit/_refits.py",
     "src/corrigible/audit/_run.py",
@@ -54,22 +56,19 @@ NOT_REPRODUCED = {
     "label flips, uniform 30 %: label_errors has more points than with nothing planted":
         "Where a cleaning is kept, the line is what it brings on 500 test rows, which can be less than nothing by "
         "chance; its interval reaches up to what right labels are estimated to bring.",
-    "label flips, uniform 30 %, log loss: interval of label_errors holds what its remedy does to the population":
-        "49 of 60, and all misses are too low: right labels bring 0.118 on average, the line says 0.095 (flights 0.072 "
-        "and 0.046). The price of labels from the learning curve of noisy rows is too cautious for boosted trees.",
-    "label flips, uniform 30 %, log loss: interval of label_errors holds what undoing it recovers":
-        "48 of 60, for the same reason: the line understates what right labels bring.",
     "label flips, class-dependent 20 %: label_errors has more points than with nothing planted":
         "Flips of one class shift the decision more than they lower agreement, so that in half of the runs nothing "
         "speaks for wrong labels with 95 % confidence on 500 test rows and the line stays at 0; its interval still "
         "holds what right labels would bring.",
-    "label flips, uniform 20 %, clear classes: interval of label_errors holds what undoing it recovers":
-        "16 of 20; breast cancer has 142 test rows and as many held out, digits some 450: the truth is as uncertain as "
-        "the line.",
+    "label flips, uniform 30 %, log loss: interval of label_errors holds what its remedy does to the population":
+        "53 of 60: the law through the losses of growing numbers of right labels is read from 500 of them; where it is "
+        "wrong it mostly says too little. The share was 0.80 before the curve joined given and right labels.",
+    "label flips, uniform 30 %, log loss: interval of label_errors holds what undoing it recovers":
+        "52 of 60, for the same reason.",
     "log-odds plus 1.5: interval of decision_rule holds what its remedy does to the population":
-        "53 of 60; the exact 95 % interval, 0.77 to 0.95, holds the nominal 0.95, and misses lie on both sides.",
+        "53 of 60, misses on both sides: chance. 240 runs on 40 further seeds hold it in 0.950, the nominal level.",
     "log-odds plus 1.5: interval of decision_rule holds what undoing it recovers":
-        "53 of 60; the exact 95 % interval, 0.77 to 0.95, holds the nominal 0.95, and misses lie on both sides.",
+        "53 of 60, misses on both sides: chance. 240 runs on 40 further seeds hold it in 0.946, the nominal level.",
     "group corruption: groups has more points than with nothing planted":
         "In flights the corrupted group is hardly worse off (recoverable 0.006 of log loss), and 2000 rows do "
         "not show it; the correction is refused.",
@@ -81,7 +80,7 @@ NOT_REPRODUCED = {
 }  # fmt: skip
 
 TABLES = ("adult", "bank_marketing", "acs_employment_ma", "noaa_rainfall", "wine_quality", "flights")
-SEEDS = range(10)
+SEEDS, FURTHER_SEEDS = range(10), range(100, 140)  # the decision rule has more: 60 runs seldom tell 0.90 from 0.95
 N_TRAIN, N_TEST, N_PRODUCTION, N_HOLDOUT = 2000, 500, 500, 5000
 N_COLUMNS = 10  # the last ones; fewer columns keep hundreds of audits quick
 _MAX_LEVELS = 20
@@ -144,8 +143,7 @@ class Scenario(NamedTuple):
     n_train: int = N_TRAIN
 
 
-LINEAR_LINES = ("calibration", "groups")
-LABEL_LINES = ("label_errors", "decision_rule")
+LINEAR_LINES, LABEL_LINES = ("calibration", "groups"), ("label_errors", "decision_rule")
 SCENARIOS = {
     "label flips, uniform 30 %": Scenario("label_flips_uniform", boosted(), "zero_one", LABEL_LINES, 0.3),
     "label flips, uniform 30 %, log loss": Scenario(
@@ -172,6 +170,10 @@ NULLS = (
     Scenario("nothing", boosted(), "zero_one", LABEL_LINES),
     Scenario("nothing", linear(), "log", (*LINEAR_LINES, "model_variance", "shift")),
 )
+NULL_LOG_TITLE = "nothing planted, log loss"
+NULL_LOG = Scenario("nothing", boosted(), "log", ("label_errors",))
+FURTHER_TITLE = "log-odds plus 1.5, 40 further seeds"
+FURTHER = SCENARIOS["log-odds plus 1.5"]._replace(lines=("decision_rule",))
 MISSING = {
     f"cells missing, 30 %, {how.upper()}": Scenario(
         f"missing_{how}", boosted(), "log", ("missing_values",), 0.3, n_train=1000
@@ -273,6 +275,18 @@ def clear_trials(seeds=SEEDS):
     return pd.DataFrame(out)
 
 
+def further_trials(data):
+    """Measure the decision rule on seeds of its own."""
+
+    def rows_of(name, seed):
+        table = read(name, data)
+        common = {"scenario": FURTHER_TITLE, "table": name, "seed": seed, "ratio": ratio(table)}
+        return [{**common, **row} for row in correction_trial(table, FURTHER, seed)]
+
+    tasks = (delayed(rows_of)(name, seed) for name in TABLES for seed in FURTHER_SEEDS)
+    return pd.DataFrame([row for rows in Parallel(n_jobs=2)(tasks) for row in rows])
+
+
 def lines_trial(table, scenario, seed):
     """Audit once; return the lines as they are."""
     planted = planted_in(table, scenario, seed)
@@ -330,6 +344,7 @@ def trials_of(name, seed, data):
     found["a fifth of the rows"] = size_trial(table, seed)
     found["group corruption, with calibration"] = lines_trial(table, TOGETHER, seed)
     found["nothing"] = [row for s in NULLS for row in lines_trial(table, s, seed)]
+    found[NULL_LOG_TITLE] = lines_trial(table, NULL_LOG, seed)
     common = {"table": name, "seed": seed, "ratio": ratio(table)}
     return [{"scenario": t, **common, **row} for t, rows in found.items() for row in rows]
 
@@ -384,12 +399,11 @@ OWN = {title: scenario.lines[0] for title, scenario in SCENARIOS.items()} | {
 def all_causes(found):
     """Measure both truths over all causes; the first over those that have a remedy."""
     remedied = {title: line for title, line in OWN.items() if line != "missing_values"}
-    rows = pd.concat([_rows(found, title, line) for title, line in remedied.items()], ignore_index=True)
-    name = "all causes: interval of the own line holds what its remedy does to the population"
-    yield _share(name, _holds_population(rows, "effect"), rows, plain=_holds(rows, "effect"))
-    rows = pd.concat([_rows(found, title, line) for title, line in OWN.items()], ignore_index=True)
-    name = "all causes: interval of the own line holds what undoing the cause recovers"
-    yield _share(name, _holds_population(rows, "oracle"), rows, plain=_holds(rows, "oracle"))
+    does, undoing = "what its remedy does to the population", "what undoing the cause recovers"
+    for truth, of, own in (("effect", does, remedied), ("oracle", undoing, OWN)):
+        rows = pd.concat([_rows(found, title, line) for title, line in own.items()], ignore_index=True)
+        name = f"all causes: interval of the own line holds {of}"
+        yield _share(name, _holds_population(rows, truth), rows, plain=_holds(rows, truth))
 
 
 def own_lines(found):
@@ -409,7 +423,8 @@ def own_lines(found):
             f"{rows['effect'].mean():.4f}, recoverable {rows['oracle'].mean():.4f}; "
             f"kept in {rows['kept'].mean():.0%}; {means.to_dict('index')}",
         )  # fmt: skip
-        plain = _rows(found, "nothing", line)
+        yield _width(title, line, rows)
+        plain = _rows(found, NULL_LOG_TITLE if title.endswith("log loss") else "nothing", line)
         keys = ["table", "seed"]
         points = plain.set_index(keys)["points"].reindex(pd.MultiIndex.from_frame(rows[keys])).fillna(0.0)
         more = pd.Series(rows["points"].to_numpy() > points.to_numpy(), index=rows.index)
@@ -432,10 +447,27 @@ def other_lines(found):
 
 def nothing_planted(found):
     """Measure every line with nothing planted."""
-    plain = found[found["scenario"] == "nothing"]
-    for line, rows in plain.groupby("line", sort=False):
-        name = f"nothing planted: interval of {line} holds 0"
-        yield _share(name, _holds(rows, "effect"), rows)
+    for scenario, title in (("nothing", "nothing planted"), (NULL_LOG_TITLE, NULL_LOG_TITLE)):
+        for line, rows in found[found["scenario"] == scenario].groupby("line", sort=False):
+            yield _share(f"{title}: interval of {line} holds 0", _holds(rows, "effect"), rows)
+            yield _width(title, line, rows)
+
+
+def _width(title, line, rows):
+    """Return the mean width of the intervals: wide ones hold everything."""
+    width = rows["high"] - rows["low"]
+    detail = f"median {width.median():.4f}, largest {width.max():.4f}"
+    return Measurement(
+        f"{title}: mean width of the interval of {line}", float(width.mean()), kind="note", detail=detail
+    )
+
+
+def further_seeds(found):
+    """Measure the decision rule where there are runs enough to tell 0.90 from 0.95."""
+    rows = _rows(found, FURTHER_TITLE, "decision_rule")
+    for truth, of in (("effect", "what its remedy does to the population"), ("oracle", "what undoing it recovers")):
+        name = f"{FURTHER_TITLE}: interval of decision_rule holds {of}"
+        yield _share(name, _holds_population(rows, truth), rows, plain=_holds(rows, truth))
 
 
 def forecasts(found):
@@ -463,6 +495,6 @@ def forecasts(found):
 
 
 def run(data):
-    found = pd.concat([trials(data), clear_trials()], ignore_index=True)
-    for part in (all_causes, own_lines, nothing_planted, forecasts, other_lines):
+    found = pd.concat([trials(data), clear_trials(), further_trials(data)], ignore_index=True)
+    for part in (all_causes, own_lines, further_seeds, nothing_planted, forecasts, other_lines):
         yield from part(found)

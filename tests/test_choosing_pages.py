@@ -13,7 +13,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("page", ["choosing_data", "choosing_uncertainty", "choosing_shift"])
+PAGES = [f"choosing_{room}" for room in ("data", "uncertainty", "shift", "compare", "fairness", "merging")]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_advice_holds_the_numbers_of_the_evidence(page):
     """Each number of a page stands behind a comment that names its evidence, measurement and format."""
     text = (ROOT / f"docs/{page}.rst").read_text(encoding="utf-8")

@@ -237,7 +237,7 @@ def test_new_method_fails_until_filled(copy):
     ("words", "hint"),
     [
         (("calibrators", "x", "--room", "data"), "Did you mean 'calibrator'"),
-        (("merger", "x", "--room", "data"), "no contract"),
+        (("policy", "x", "--room", "data"), "no contract"),
         (("measure", "X-y", "--room", "data"), "snake_case"),
         (("measure", "x", "--room", "dat"), "Did you mean 'data'"),
         (("measure", "x", "--room", "data", "--paper", "deupp"), "Did you mean 'deup'"),

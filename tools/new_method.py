@@ -95,6 +95,7 @@ CONTRACTS: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
         (("fit", "X y", "Self"), ("predict", "X", "NDArray"), ("predict_interval", "X *alpha", "NDArray")),
     ),
     "measure": ("y, pred_proba", ()),
+    "merger": ("tensors, base", ()),
     "performance_estimator": (
         "y, pred_proba",
         (("fit", "y pred_proba", "Self"), ("estimate", "pred_proba", "dict")),

@@ -20,12 +20,15 @@ from corrigible.papers._evidence import bar
 TITLES = {
     "compare": "Comparing versions and models",
     "data": "Errors in data",
+    "editing": "Editing a network's weights",
+    "fairness": "Between groups",
+    "merging": "Merging weights",
     "scaling": "More data, more scale",
     "shift": "Shift, and no labels",
     "uncertainty": "Calibration and uncertainty",
 }
 # Public modules that hold no methods, in the order in which a reader meets them.
-MODULES = ("audit", "watch", "models", "datasets", "report", "papers", "testing", "errors")
+MODULES = ("audit", "watch", "models", "datasets", "report", "papers", "library", "web", "testing", "errors")
 
 
 def write_pages(app: Any) -> None:

@@ -13,8 +13,8 @@ from corrigible._registry import card, cite, list_methods, load
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "audit", "compare", "data", "datasets", "errors", "fairness", "models", "papers", "report", "scaling", "shift",
-    "testing", "uncertainty", "versions", "watch",
+    "audit", "compare", "data", "datasets", "editing", "errors", "fairness", "library", "merging", "models", "papers",
+    "report", "scaling", "shift", "testing", "uncertainty", "versions", "watch", "web",
 )  # fmt: skip
 
 __all__ = ["__version__", "card", "cite", "list_methods", "load", "show_versions", *_ROOMS]

@@ -19,6 +19,10 @@ def clean(
     drop: Annotated[
         _Columns, typer.Option(help="Column that is no feature, such as an identifier; repeat.")
     ] = None,
+    annotator: Annotated[str | None, typer.Option(help="Column that says who labelled a row.")] = None,
+    annotations: Annotated[
+        _Columns, typer.Option(help="Column of one annotator's labels; repeat, or separate by commas.")
+    ] = None,
     drop_duplicates: Annotated[
         bool, typer.Option("--drop-duplicates", help="Drop rows equal to an earlier one; as --apply duplicate.")
     ] = False,
@@ -50,13 +54,23 @@ def clean(
         split=split,
         group=group,
         drop=_names(drop),
+        annotator=annotator,
+        annotations=_names(annotations),
         apply=kinds,
         n_jobs=n_jobs,
         seed=seed,
         quiet=quiet,
     )
     report.settings = _settings(
-        file=file, target=target, split=split, group=group, drop=_names(drop), apply=kinds, seed=seed
+        file=file,
+        target=target,
+        split=split,
+        group=group,
+        drop=_names(drop),
+        annotator=annotator,
+        annotations=_names(annotations),
+        apply=kinds,
+        seed=seed,
     )
     page = report.save(out, overwrite=overwrite)
     counts = report.summary["issues"]
@@ -73,9 +87,9 @@ def _settings(**given: Any) -> dict[str, Any]:
     import shlex
 
     words = ["corrigible", "clean", given["file"]]
-    for name in ("target", "split", "group"):
+    for name in ("target", "split", "group", "annotator"):
         words += [f"--{name}", given[name]] if given[name] is not None else []
-    for name in ("drop", "apply"):
+    for name in ("drop", "annotations", "apply"):
         words += [word for value in given[name] for word in (f"--{name}", value)]
     words += ["--seed", str(given["seed"])]
     shown = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items() if v not in (None, (), [])}

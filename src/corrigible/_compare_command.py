@@ -35,6 +35,9 @@ def compare(
         bool, typer.Option("--proba", help="A single column holds the probability of the second class.")
     ] = False,
     loss: Annotated[str | None, typer.Option(help="zero_one, log, brier, squared or absolute.")] = None,
+    match: Annotated[
+        str, typer.Option(help="How answers in text are compared: exact, normalised, or graded by token_f1.")
+    ] = "exact",
     tolerance: Annotated[float, typer.Option(help="Rise of the mean loss that is no harm.")] = 0.0,
     fail_on: Annotated[
         _Columns,
@@ -46,6 +49,7 @@ def compare(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Load a pickle, which can run code.")
     ] = False,
+    costs: Annotated[bool, typer.Option(help="Measure what models cost.")] = True,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bits.")] = 0,
     out: Annotated[str | None, typer.Option("--out", help="Folder to write.")] = None,
     overwrite: Annotated[
@@ -64,11 +68,11 @@ def compare(
     report = compare_versions(
         old, new, test, target=target, id=row_id, groups=_names(group), drop=_names(drop),
         prediction_column=prediction_column, proba_columns=_names(proba_columns), proba=proba, loss=loss,
-        tolerance=tolerance, limits=limits, trust_pickle=trust_pickle, seed=seed,
+        match=match, tolerance=tolerance, limits=limits, costs=costs, trust_pickle=trust_pickle, seed=seed,
     )  # fmt: skip
     report.settings = {
         "old": old, "new": new, "test": test, "target": target, "id": row_id, "groups": list(_names(group)),
-        "tolerance": tolerance, "loss": report.loss, "limits": limits, "seed": seed, "strict": strict,
+        "tolerance": tolerance, "loss": report.loss, "match": match, "limits": limits, "seed": seed, "strict": strict,
         "shown": {"title": f"{new} after {old}", "command": _command()},
     }  # fmt: skip
     page = report.save(out, overwrite=overwrite) if out is not None else None
@@ -115,9 +119,13 @@ def _print(report: Any, page: Any) -> None:
     f = report.flips
     words = ("wrong", "right") if report.task == "classification" else ("worse", "better")
     low, high = f.negative_interval
+    ratios = {n: c["new"] / c["old"] for n, c in report.costs.items() if c["old"]}
+    costs = ", ".join(f"{n} {r:.3g}" for n, r in ratios.items())
     lines = [
         f"{f.n_negative} of {report.n} rows turned {words[0]} ({f.negative_rate:.2%}, {low:.2%} to {high:.2%}), "
         f"{f.n_positive} turned {words[1]}.",
+        *([f"Costs, new over old: {costs}."] if costs else []),
+        *(f"{c['falls'].capitalize()} fell, but {c['rises']} rose." for c in report.contradictions[:3]),
         *report.warnings,
         *(f"{name} is {value:.4g}, above the limit {limit:g}." for name, (value, limit) in report.exceeded.items()),
         f"Verdict: {report.verdict}. {VERDICTS[report.verdict]}"

@@ -5,6 +5,7 @@ Plain duck typing serves users; these protocols are what type checkers and reade
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
@@ -84,3 +85,21 @@ class Law(Protocol):
 
     def predict_interval(self, X: ArrayLike, *, alpha: float) -> NDArray[np.floating]:
         """Return an interval (n, 2) of miscoverage `alpha`."""
+
+
+class Merger(Protocol):
+    """A pure function on one tensor of each model: memory of a few blocks, the same bits in any number of threads.
+
+    Mergers that need data take whole models, dicts of arrays, instead.
+    """
+
+    def __call__(self, tensors: Sequence[Any], base: Any = None, **parameters: Any) -> Any:
+        """Return the merged tensor, in the shape of the tensors and the dtype of the base or the first."""
+
+
+@runtime_checkable
+class Editor(Protocol):
+    """Turns requests into an edit of a model; the edit itself is applied, reverted, saved and loaded alike for all."""
+
+    def propose(self, model: Any, requests: Any) -> Any:
+        """Return a `corrigible.models.Edit` and leave the model as it is."""

@@ -9,15 +9,23 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from corrigible._audit_command import audit, run_and_tell
 from corrigible._clean_command import clean
 from corrigible._compare_command import compare
+from corrigible._digest_command import bounces, digest
+from corrigible._edit_command import ask, edit, unedit
+from corrigible._ingest_command import backup, export, ingest, take_in
+from corrigible._merge_command import merge
+from corrigible._serve_command import serve
+from corrigible._update_command import update
+from corrigible._user_command import users_app
 from corrigible._watch_command import watch
 from corrigible.errors import CorrigibleError, InvalidParameterError, RemedyRefusedError, UnknownNameError, nearest
 
@@ -58,6 +66,7 @@ app = typer.Typer(
 papers_app = typer.Typer(invoke_without_command=True, help="The papers that the methods come from.")
 evidence_app = typer.Typer(no_args_is_help=True, help="What was measured of the papers' claims.")
 app.add_typer(papers_app, name="papers")
+papers_app.add_typer(users_app, name="user")
 app.add_typer(evidence_app, name="evidence")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -328,65 +337,6 @@ def _measurements(result: dict[str, Any]) -> Table:
 Out = Annotated[str, typer.Option("--out", help="Folder to write.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output in the folder.")]
-FailOn = Annotated[
-    list[str] | None,
-    typer.Option("--fail-on", metavar="LINE=POINTS", help="Exit with 1 if a line has more points."),
-]
-File = str | None
-
-
-@app.command()
-def audit(
-    train: Annotated[
-        File, typer.Option(help="Labelled training rows: CSV, Parquet or Feather, path or glob.")
-    ] = None,
-    test: Annotated[File, typer.Option(help="Labelled test rows, whose loss is split.")] = None,
-    target: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
-    production: Annotated[File, typer.Option(help="Unlabelled rows, whose loss is forecast.")] = None,
-    model: Annotated[File, typer.Option(help="Fitted model on raw columns (skops).")] = None,
-    proba_columns: Annotated[
-        list[str] | None,
-        typer.Option(help="Probability columns of the test file, in class order; no model needed."),
-    ] = None,
-    prediction_column: Annotated[
-        str | None, typer.Option(help="Predicted label or value; no model needed.")
-    ] = None,
-    previous: Annotated[File, typer.Option(help="Earlier model, or a file with its predictions.")] = None,
-    group: Annotated[list[str] | None, typer.Option(help="Column whose groups are looked at; repeat.")] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="Column that is no feature; repeat.")] = None,
-    loss: Annotated[str | None, typer.Option(help="zero_one, log, brier, squared or absolute.")] = None,
-    seeds: Annotated[int, typer.Option(help="Refits behind the line of model variance.")] = 5,
-    n_jobs: Annotated[int | None, typer.Option("--n-jobs", help="Parallel refits; -1 is all cores.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bits.")] = 0,
-    trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="Load a pickle, which can run code.")
-    ] = False,
-    config: Annotated[File, typer.Option(help="An audit.toml to repeat, in place of all of the above.")] = None,
-    fail_on: FailOn = None,
-    out: Out = "report/",
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-) -> None:
-    """Split a model's loss into an error budget, and write the report."""
-    limits = _limits(fail_on or [])
-    _check_out(out, "budget.json", overwrite)
-    from corrigible.audit import AuditSettings
-
-    if config is not None:
-        settings = AuditSettings.from_toml(config)
-    else:
-        for flag, value in (("--test", test), ("--target", target)):
-            if value is None:
-                raise InvalidParameterError(f"An audit needs {flag}. See corrigible audit --help.")
-        assert test is not None
-        assert target is not None
-        settings = AuditSettings(
-            test=test, target=target, train=train, production=production, model=model,
-            proba_columns=_names(proba_columns), prediction_column=prediction_column, previous=previous,
-            groups=tuple(group or ()), drop=tuple(drop or ()), loss=loss, seeds=seeds, n_jobs=n_jobs, seed=seed,
-            trust_pickle=trust_pickle,
-        )  # fmt: skip
-    _run_audit(settings, out, overwrite, quiet, limits)
 
 
 @app.command()
@@ -396,7 +346,7 @@ def demo(out: Out = "demo-report/", overwrite: Overwrite = False, quiet: Quiet =
     from corrigible.audit import AuditSettings
     from corrigible.datasets import demo_files
 
-    _run_audit(AuditSettings(**demo_files()), out, overwrite, quiet, {})
+    run_and_tell(AuditSettings(**demo_files()), out, overwrite, quiet, {})
 
 
 @app.command()
@@ -429,9 +379,13 @@ def fix(
     )
 
 
-app.command()(clean)
-app.command()(compare)
-app.command()(watch)
+_COMMANDS: tuple[Callable[..., None], ...] = (ask, audit, clean, compare, edit, merge, serve, unedit, update, watch)
+_OF_PAPERS: tuple[Callable[..., None], ...] = (backup, bounces, digest, export, ingest)
+for _command in _COMMANDS:
+    app.command()(_command)
+for _command in _OF_PAPERS:
+    papers_app.command()(_command)
+papers_app.command("import")(take_in)
 
 
 def _check_out(out: str, marker: str, overwrite: bool) -> None:
@@ -444,53 +398,6 @@ def _check_out(out: str, marker: str, overwrite: bool) -> None:
 def _names(given: list[str] | None) -> tuple[str, ...]:
     """Return column names, given one an option or separated by commas."""
     return tuple(name for one in given or [] for name in one.split(",") if name)
-
-
-def _limits(given: list[str]) -> dict[str, float]:
-    """Return line to points from ``LINE=POINTS``."""
-    from corrigible.audit import LINE_IDS
-
-    limits = {}
-    for one in given:
-        line, _, points = one.partition("=")
-        _one_of(line, (*LINE_IDS, "total", "rest"), "line")
-        try:
-            limits[line] = float(points)
-        except ValueError:
-            limits[line] = float("nan")
-        if limits[line] != limits[line]:
-            raise InvalidParameterError(f"--fail-on must be LINE=POINTS with a number. Got {one!r}.")
-    return limits
-
-
-def _run_audit(settings: Any, out: str, overwrite: bool, quiet: bool, limits: dict[str, float]) -> None:
-    from corrigible.audit import run_audit
-
-    report = run_audit(settings, out=out, quiet=quiet)
-    page = report.save(out, overwrite=overwrite)
-    budget = report.budget
-    rows = [(line.title, *_points(line), line.basis.replace("_", " ")) for line in budget.lines]
-    rows = [("Total", _span(budget.total), ""), *rows, ("Rest", _span(budget.rest), "")]
-    _show(_table((f"{budget.loss} loss", "points [95 %]", "basis"), rows))
-    for warning in report.chain.problem.warnings:
-        _say(warning)
-    if loss := budget.forecast.get("loss"):
-        _show(f"Production is expected to lose {_span(loss)}, the test rows lost {budget.total['value']:.4f}.")
-    _show(f"Report: {page}")
-    over = [(n, v, limits[n]) for n, v in _values(budget).items() if n in limits and v > limits[n]]
-    for name, value, limit in over:
-        _say(f"{name} has {value:.4g} points, more than the {limit:g} of --fail-on.")
-    if over:
-        raise typer.Exit(1)
-
-
-def _values(budget: Any) -> dict[str, float]:
-    lines = {line.id: line.points for line in budget.lines if line.points is not None}
-    return {**lines, "total": budget.total["value"], "rest": budget.rest["value"]}
-
-
-def _points(line: Any) -> tuple[str]:
-    return ("–" if line.points is None else _span({"value": line.points, "low": line.low, "high": line.high}),)
 
 
 def _span(value: dict[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""The line of label errors: cleanings, and what right training labels are estimated to bring."""
+"""The line of label errors: cleanings, and where the price of right labels stands."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import DecisionTreeClassifier
 
 from corrigible.audit import audit
-from corrigible.audit._label_line import CLASS_CLEANINGS, LabelNoise, _contraction
+from corrigible.audit._label_line import CLASS_CLEANINGS
 
 
 def rows(seed, n, n_classes=2):
@@ -28,56 +28,6 @@ def report_of(model, share, *, n_classes=2, loss="zero_one", seed=0, n=1500):
     X, y = rows(seed, 2 * n, n_classes)
     given = flipped(y[:n], share, n_classes, seed)
     return audit(model, X[:n], given, X[n:], y[n:], loss=loss, lines=["label_errors"], seed=seed)
-
-
-@pytest.mark.parametrize("k", [2, 5])
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.35])
-def test_the_contraction_inverts_symmetric_flips(k, share):
-    """Agreement p with right labels becomes p (1 - e) + (1 - p) e / (k - 1): brute force over the definition."""
-    p = 0.8
-    q = p * (1 - share) + (1 - p) * share / (k - 1)
-    np.testing.assert_allclose(_contraction(q, p, k), 1 - share * k / (k - 1))
-
-
-def test_what_cannot_be_told_is_no_contraction():
-    np.testing.assert_array_equal(
-        _contraction(np.array([0.5, 0.9, 0.2]), np.array([0.505, 0.8, 0.8]), 2), [1, 1, 0]
-    )
-
-
-def noise(q, *, sizes=(25, 35, 50, 71, 100, 141, 200, 283, 400, 566, 800), n_test=2000, p=0.8, k=2):
-    sizes = np.array(sizes, dtype=float)
-    means = 0.2 + 3.0 / sizes  # the law c + a n^-1 without scatter
-    agrees = (np.arange(n_test) < p * n_test).astype(float)
-    fall = np.full(n_test, means[0] - means[-1])
-    return LabelNoise(q, 0.0, agrees, k, np.zeros(n_test), fall, sizes, means)
-
-
-def draws(found, n=4000):
-    return np.tile([found.test.mean(), found.distortion.mean(), found.fall.mean()], (n, 1))
-
-
-def test_the_gain_is_the_law_s_at_as_many_rows_as_right_labels_are_worth():
-    """A law known exactly: at flips of 20 %, labels keep c^2 p (1 - p) / (q (1 - q)) of their information."""
-    p, c = 0.8, 0.6
-    q = 0.5 + c * (p - 0.5)
-    found = noise(q)
-    gain = found.gain(draws(found), np.random.default_rng(0))
-    information = c**2 * p * (1 - p) / (q * (1 - q))
-    expected = 3.0 / 800 * (1 - information)
-    assert np.median(gain) == pytest.approx(expected, rel=0.15)
-    assert gain.min() >= 0
-
-
-def test_right_labels_bring_nothing():
-    found = noise(0.8)
-    np.testing.assert_allclose(found.gain(draws(found), np.random.default_rng(0)), 0.0, atol=1e-12)
-
-
-def test_the_distortion_is_counted_beside():
-    found = noise(0.8)
-    with_bend = draws(found) + np.array([0.0, 0.03, 0.0])
-    np.testing.assert_allclose(found.gain(with_bend, np.random.default_rng(0)), 0.03, atol=1e-12)
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

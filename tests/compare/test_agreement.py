@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from scipy.stats import fisher_exact
@@ -87,3 +89,15 @@ def test_errors():
         agreement(["1", "2"], [1, 2], [1, 2])
     with pytest.raises(DataError, match="no rows"):
         AgreementAccumulator().compute()
+
+
+def test_rows_seen_several_times_are_counted(rng):
+    a, b, y = rng.integers(4, size=(3, 50))
+    counts = rng.integers(5, size=50)
+    expected = agreement(np.repeat(a, counts), np.repeat(b, counts), np.repeat(y, counts))
+    found = AgreementAccumulator().update(a, b, y, counts).compute()
+    for name, value in asdict(expected).items():
+        assert getattr(found, name) == pytest.approx(value, abs=1e-12), name
+    for wrong in (np.full(50, 0.5), np.full(50, -1), counts[1:]):
+        with pytest.raises(DataError, match="counts"):
+            AgreementAccumulator().update(a, b, y, wrong)

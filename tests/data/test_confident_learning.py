@@ -66,7 +66,7 @@ def brute_flags(y, p, method, keep=1):
 @pytest.mark.parametrize("distance", [0.5, 4.0])
 def test_flags_are_those_of_brute_force(rng, method, k, distance):
     y, p, _ = planted(rng, 600, k, distance=distance)
-    found = ConfidentLearning(method=method, tie_rule="first", random_state=0).fit(y, p)
+    found = ConfidentLearning(method=method, random_state=0).fit(y, p)
     np.testing.assert_array_equal(found.issue_mask, brute_flags(y, p, method))
     np.testing.assert_array_equal(found.suggested_label, np.where(found.issue_mask, p.argmax(1), y))
 
@@ -84,9 +84,7 @@ def test_flags_with_ties_rare_and_missing_classes(seed, n, k, levels, keep, meth
     rng = np.random.default_rng(seed)
     p = rng.multinomial(levels, rng.dirichlet(np.ones(k), size=n)) / levels
     y = rng.choice(k, size=n, p=rng.dirichlet(np.full(k, 0.5)))
-    found = ConfidentLearning(method=method, tie_rule="first", min_examples_per_class=keep, random_state=0).fit(
-        y, p
-    )
+    found = ConfidentLearning(method=method, min_examples_per_class=keep, random_state=0).fit(y, p)
     np.testing.assert_array_equal(found.issue_mask, brute_flags(y, p, method, keep))
     parts = np.array_split(np.arange(n), 2)
     batched = ConfidentLearning(method=method, min_examples_per_class=keep, random_state=0)
@@ -94,16 +92,16 @@ def test_flags_with_ties_rare_and_missing_classes(seed, n, k, levels, keep, meth
     np.testing.assert_array_equal(batched.issue_mask, found.issue_mask)
 
 
-def test_tie_rules_differ_only_among_equals(rng):
-    p = rng.multinomial(10, rng.dirichlet([1, 1, 1], size=3000)) / 10
-    y = rng.integers(3, size=3000)
-    by_sort, first = (
-        ConfidentLearning(method="prune_by_class", tie_rule=t, random_state=0).fit(y, p) for t in ("sort", "first")
-    )
-    own = p[np.arange(3000), y]
-    for k in range(3):
-        assert np.unique(own[(y == k) & (by_sort.issue_mask != first.issue_mask)]).size <= 1
-    assert (by_sort.issue_mask != first.issue_mask).any()
+@pytest.mark.parametrize("method", ["prune_by_noise_rate", "prune_by_class"])
+def test_of_equals_the_first_are_flagged(method):
+    """Ten rows alike, of which the joint says that some are wrong: the flags are the first of them."""
+    p = np.vstack([np.tile([0.2, 0.8], (10, 1)), np.tile([0.9, 0.1], (90, 1)), np.tile([0.05, 0.95], (100, 1))])
+    y = np.r_[np.zeros(100, int), np.ones(100, int)]
+    p[:4] = [0.01, 0.99]
+    found = ConfidentLearning(method=method, random_state=0).fit(y, p)
+    flagged = np.flatnonzero(found.issue_mask)
+    assert 0 < len(flagged) <= 10
+    np.testing.assert_array_equal(flagged, np.arange(len(flagged)))
 
 
 def test_known_answer():

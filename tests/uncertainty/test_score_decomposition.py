@@ -3,8 +3,8 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
-from corrigible.errors import InvalidParameterError
-from corrigible.uncertainty import score_decomposition
+from corrigible.errors import DataError, InvalidParameterError
+from corrigible.uncertainty import ScoreDecompositionSum, score_decomposition
 
 
 def draw(rng, n, k):
@@ -82,3 +82,45 @@ def test_refuses_isotonic_for_many_classes(rng):
     y, p = draw(rng, 50, 3)
     with pytest.raises(InvalidParameterError, match="3 classes"):
         score_decomposition(y, p, method="corp")
+
+
+@pytest.mark.parametrize("score", ["brier", "log"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_accumulated_parts_are_those_of_isotonic_regression(rng, score, weighted):
+    """Of probabilities that are cells of their own the parts are the same; in any split and order."""
+    y, p = draw(rng, 3000, 2)
+    p = np.round(p[:, 1] * 64) / 64
+    w = rng.integers(1, 4, size=3000).astype(float) if weighted else np.ones(3000)
+    whole = score_decomposition(y, p, score=score, method="corp", sample_weight=w)
+    parts = [
+        ScoreDecompositionSum(score=score, n_cells=65 * 64).update(y[i], p[i], sample_weight=w[i])
+        for i in np.array_split(rng.permutation(3000), 5)
+    ]
+    found = parts[2].merge(parts[0]).merge(parts[4]).merge(parts[1]).merge(parts[3]).compute()
+    for name in ("score", "miscalibration", "discrimination", "uncertainty"):
+        assert getattr(found, name) == pytest.approx(getattr(whole, name), rel=1e-9, abs=1e-12)
+
+
+def test_accumulated_parts_of_many_classes_are_sums_of_one_against_the_rest(rng):
+    y, p = draw(rng, 2000, 4)
+    p = np.round(p, 3)
+    p /= p.sum(axis=1, keepdims=True)
+    found = ScoreDecompositionSum(n_cells=1 << 16).update(y, p).compute()
+    each = [score_decomposition(y == c, p[:, c], method="corp") for c in range(4)]
+    assert found.score == pytest.approx(sum(e.score for e in each))
+    assert found.uncertainty == pytest.approx(sum(e.uncertainty for e in each))
+    assert found.miscalibration == pytest.approx(sum(e.miscalibration for e in each), abs=2e-3)
+
+
+def test_accumulator_refuses_what_does_not_fit(rng):
+    y, p = draw(rng, 50, 3)
+    with pytest.raises(DataError, match="no rows"):
+        ScoreDecompositionSum().compute()
+    with pytest.raises(DataError, match="two classes only"):
+        ScoreDecompositionSum(score="log").update(y, p)
+    with pytest.raises(DataError, match="number of classes"):
+        ScoreDecompositionSum().update(y, p).update(y == 1, p[:, 1])
+    with pytest.raises(InvalidParameterError, match="same parameters"):
+        ScoreDecompositionSum().merge(ScoreDecompositionSum(n_cells=5))
+    empty = ScoreDecompositionSum().merge(ScoreDecompositionSum())
+    assert empty.sums_ is None

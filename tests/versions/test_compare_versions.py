@@ -243,3 +243,46 @@ def test_few_rows_and_files_in_another_order_are_refused(rows, tmp_path):
         compare_versions("v1", tmp_path / "short.csv", frame, target="y")
     with pytest.raises(DataError, match="expects the column 'b'"):
         compare_versions(old, new, frame.drop(columns="b"), target="y")
+
+
+def test_versions_that_know_different_classes_are_compared_on_all(rows):
+    frame, old, _ = rows
+    labels = frame["y"].where(frame["c"] < 1.5, "perhaps")
+    new = LogisticRegression().fit(frame[["a", "b", "c"]], labels)
+    report = compare_versions(old, new, frame.assign(y=labels), target="y")
+    assert report.changes["zero_one"]["old"] == pytest.approx((frame["v1"] != labels).mean())
+    assert report.changes["zero_one"]["new"] == pytest.approx(
+        (new.predict(frame[["a", "b", "c"]]) != labels).mean()
+    )
+    columns = frame.assign(old_yes=frame["p1"], old_no=1 - frame["p1"], new_no=1 - frame["p2"], new_yes=frame["p2"])
+    with pytest.raises(DataError, match="same classes in the same order"):
+        compare_versions("old_yes,old_no", "new_no,new_yes", columns, target="y")
+
+
+def test_a_group_without_positives_has_its_flips(rows):
+    frame, old, new = rows
+    frame = frame.assign(site=np.where(frame["y"] == "no", "only no", "only yes"))
+    found = compare_versions(old, new, frame, target="y", groups=["site"]).groups["site"]["only no"]
+    here = frame["y"] == "no"
+    assert found.n == here.sum()
+    assert found.n_negative == (here & (frame["v1"] == "no") & (frame["v2"] == "yes")).sum()
+
+
+def test_models_of_other_columns_say_which_is_missing(rows):
+    frame, old, new = rows
+    assert (
+        compare_versions(old, new, frame[["a", "b", "c", "y"]], target="y").n == 400
+    )  # old takes a, new a, b and c
+    with pytest.raises(DataError, match="NEW expects the column 'b'"):
+        compare_versions(old, new, frame[["a", "c", "y"]], target="y")
+
+
+def test_a_tolerance_that_no_row_count_reaches_leaves_the_verdict_open(rows):
+    """A tolerance far below what the rows can tell is no harm shown and no safety shown."""
+    frame, _, _ = rows
+    swapped = frame.assign(
+        v3=np.where(np.arange(400) % 40 == 0, frame["v2"].map({"yes": "no", "no": "yes"}), frame["v2"])
+    )
+    report = compare_versions("v2", "v3", swapped, target="y", tolerance=1e-9)
+    assert report.changes["zero_one"]["high"] > 1e-9
+    assert report.verdict in ("open", "worse")

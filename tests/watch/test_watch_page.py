@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from corrigible.report._watch_charts import _row as watch_row
 from corrigible.report._watch_page import METHOD_NAMES, METRIC_NAMES, headline, metric_name, render_watch
 from corrigible.watch import watch
 from corrigible.watch._settings import BY
@@ -141,3 +142,17 @@ def test_on_a_phone_offline(driver, pages, tmp_path, name):
     )
     named += ".concat(e.getAttribute('aria-describedby')).every(i => document.getElementById(i)))"
     assert driver.execute_script(named) is True
+
+
+def test_the_range_of_chance_ends_where_the_metric_ends():
+    """A range above 1 for an accuracy, or below 0 for an error, would be drawn and mean nothing."""
+    reading = {"value": 0.99, "band_low": -0.2, "band_high": 1.1}
+    chunk = {"x": 0, "label": "a", "rows": 40, "estimated": {}, "realised": {}}
+    for metric, ends in (
+        ("accuracy", (0.0, 1.0)), ("true_0_pred_1", (0.0, 1.0)), ("rmse", (0.0, 1.1)), ("business_value", (-0.2, 1.1)),
+    ):  # fmt: skip
+        for kind, names in (("estimated", ("band_low", "band_high")), ("realised", ("seen_low", "seen_high"))):
+            row = watch_row(chunk | {kind: {metric: reading}}, metric)
+            assert tuple(row[name] for name in names) == ends
+    assert reading["band_high"] == 1.1
+    assert watch_row(chunk, "accuracy")["band_high"] is None

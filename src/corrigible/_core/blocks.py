@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from corrigible._utils.validation import check_pred_proba
+from corrigible._utils.validation import as_array, check_pred_proba
 
 # Numbers a block: with a few temporaries of 8 bytes each, a block fits a second-level cache of 512 kB.
 _CELLS = 16_384
@@ -35,7 +35,7 @@ def checked_proba(pred_proba: ArrayLike, *, n_classes: int | None = None, by: st
     by : str
         Who asks, for the message.
     """
-    p = np.asarray(pred_proba)
+    p = as_array(pred_proba)
     usual = p.ndim == 2 and p.dtype in (np.float32, np.float64) and p.shape[0] > 0 and p.shape[1] > 1
     if usual and p.shape[1] == (n_classes or p.shape[1]) and _in_simplex(p):
         return p
@@ -44,7 +44,7 @@ def checked_proba(pred_proba: ArrayLike, *, n_classes: int | None = None, by: st
 
 def checked_event_proba(pred_proba: ArrayLike, *, by: str) -> NDArray[np.floating]:
     """Return the probability of the second of two classes, shape (n,), from (n, 2) or (n,); a view if it can be."""
-    p = np.asarray(pred_proba)
+    p = as_array(pred_proba)
     if p.ndim == 1 and p.size and p.dtype in (np.float32, np.float64) and p.min() >= 0 and p.max() <= 1:
         return p
     return checked_proba(pred_proba, n_classes=2, by=by)[:, 1]

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from corrigible._core.blocks import row_blocks
-from corrigible._utils.validation import check_number, check_vector
+from corrigible._utils.validation import check_number, check_sample_weight, check_vector
 from corrigible.errors import DataError
 
 Floats = NDArray[np.floating]
@@ -107,7 +107,7 @@ class SortedScores:
     ) -> SortedScores:
         """Sort the scores."""
         n = len(scores)
-        w = None if weight is None else check_vector(weight, n=n, name="sample_weight", by=by, minimum=0.0)
+        w = None if weight is None else check_sample_weight(weight, n, by=by)
         known, rows = _split(groups, n, by)
         parts, sums = [], []
         for index in rows:

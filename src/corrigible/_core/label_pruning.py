@@ -32,7 +32,7 @@ def prunable(counts: Ints, keep: int) -> NDArray[np.intp]:
 
 
 def by_noise_rate(
-    pred_proba: Floats, rows: Rows, order: Ints, counts: Ints, need: NDArray[np.int64], *, keep: int, tie_rule: str
+    pred_proba: Floats, rows: Rows, order: Ints, counts: Ints, need: NDArray[np.int64], *, keep: int
 ) -> Mask:
     """Flag, for each pair of a label i and another class j, the rows with the largest margin p_j - p_i.
 
@@ -52,16 +52,14 @@ def by_noise_rate(
             if j == i:
                 continue
             clear = np.flatnonzero(margins[:, j] > 2 * SLACK)
-            chosen, unique = _largest(margins[clear, j], need[i, j])
-            if len(clear) < need[i, j] or not (unique or tie_rule == "first"):
-                chosen = _largest_by_rule(pred_proba[everyone, j] - rows.given[everyone], need[i, j], tie_rule)
-                mask[everyone[chosen]] = True
+            if len(clear) < need[i, j]:
+                mask[everyone[_largest(pred_proba[everyone, j] - rows.given[everyone], need[i, j])]] = True
             else:
-                mask[members[clear[chosen]]] = True
+                mask[members[clear[_largest(margins[clear, j], need[i, j])]]] = True
     return mask
 
 
-def by_class(rows: Rows, order: Ints, counts: Ints, need: NDArray[np.int64], *, keep: int, tie_rule: str) -> Mask:
+def by_class(rows: Rows, order: Ints, counts: Ints, need: NDArray[np.int64], *, keep: int) -> Mask:
     """Flag the rows of each label with the least probability of their label."""
     mask = np.zeros(len(rows.labels), dtype=bool)
     starts = np.concatenate([[0], np.cumsum(counts)])
@@ -69,28 +67,20 @@ def by_class(rows: Rows, order: Ints, counts: Ints, need: NDArray[np.int64], *, 
         wanted = counts[i] - need[i, i]
         if wanted > 0:
             everyone = order[starts[i] : starts[i + 1]]
-            mask[everyone[_largest_by_rule(-rows.given[everyone], wanted, tie_rule)]] = True
+            mask[everyone[_largest(-rows.given[everyone], wanted)]] = True
     return mask
 
 
-def _largest(values: Floats, m: int) -> tuple[NDArray[np.intp], bool]:
-    """Return the indices of the m largest values, the earlier of equals, and whether no other choice was open."""
+def _largest(values: Floats, m: int) -> NDArray[np.intp]:
+    """Return the indices of the m largest values, the earlier of equals."""
     if m >= len(values):
-        return np.arange(len(values)), True
+        return np.arange(len(values))
     cut = np.partition(values, len(values) - m)[len(values) - m]
     at_least = np.flatnonzero(values >= cut)
     if len(at_least) == m:
-        return at_least, True
+        return at_least
     above = np.flatnonzero(values > cut)
-    return np.concatenate([above, np.flatnonzero(values == cut)[: m - len(above)]]), False
-
-
-def _largest_by_rule(values: Floats, m: int, tie_rule: str) -> NDArray[np.intp]:
-    chosen, unique = _largest(values, m)
-    if unique or tie_rule == "first":
-        return chosen
-    # Which of equals comes first is then whatever numpy's default sort makes of exactly this array.
-    return np.argsort(-values)[:m]
+    return np.concatenate([above, np.flatnonzero(values == cut)[: m - len(above)]])
 
 
 @dataclass

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from corrigible._core.simplex import of_label
+
 Floats = NDArray[np.floating]
 
 CLASSIFICATION = ("zero_one", "log", "brier")
@@ -24,13 +26,13 @@ def zero_one(y: NDArray[np.intp], pred_proba: Floats) -> Floats:
 
 def log(y: NDArray[np.intp], pred_proba: Floats) -> Floats:
     """Negative log probability of the label, in nats."""
-    given = np.take_along_axis(pred_proba, y[:, None], axis=1)[:, 0].astype(np.float64)
+    given = of_label(pred_proba, y).astype(np.float64, copy=False)
     return -np.log(np.clip(given, _TINY, 1.0))
 
 
 def brier(y: NDArray[np.intp], pred_proba: Floats) -> Floats:
     """Squared distance to the one-hot label; halved for two classes, as scikit-learn does."""
-    given = np.take_along_axis(pred_proba, y[:, None], axis=1)[:, 0]
+    given = of_label(pred_proba, y)
     distance = np.einsum("ij,ij->i", pred_proba, pred_proba) - 2.0 * given + 1.0
     return distance / 2 if pred_proba.shape[1] == 2 else distance
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import NearestNeighbors
 
+from corrigible._core.nearest_rows import nearest_rows
 from corrigible._core.table_matrix import TableMatrix, table_matrix
 from corrigible.errors import DataError
 
@@ -47,7 +47,7 @@ def row_neighbours(X: Any, k: int, *, n_jobs: int | None = None, by: str) -> Row
     k : int
         Neighbours a row; n - 1 if there are fewer.
     n_jobs : int, optional
-        As in joblib.
+        Threads, as in joblib; None takes as many as the linear algebra does.
     by : str
         Who asks, for messages.
 
@@ -70,15 +70,5 @@ def row_neighbours(X: Any, k: int, *, n_jobs: int | None = None, by: str) -> Row
     size = float(np.abs(table.points).max())
     scale = size if size > 1e15 or 0 < size < 1e-15 else 1.0
     points = table.points if scale == 1.0 else (table.points / np.float64(scale)).astype(np.float32)
-    search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute", n_jobs=n_jobs).fit(points)
-    distances, indices = without_self(*search.kneighbors(points))
+    distances, indices = nearest_rows(points, k, n_jobs=n_jobs)
     return RowNeighbours(distances * np.float64(scale), indices, table)
-
-
-def without_self(distances: Floats, indices: NDArray[np.integer]) -> tuple[Floats, NDArray[np.integer]]:
-    """Drop each row from its own neighbours; where equal rows crowded it out, drop the last neighbour."""
-    n, k = indices.shape
-    own = indices == np.arange(n)[:, None]
-    own[~own.any(axis=1), -1] = True
-    kept = ~own
-    return distances[kept].reshape(n, k - 1), indices[kept].reshape(n, k - 1)

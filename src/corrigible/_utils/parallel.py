@@ -1,8 +1,9 @@
-"""One parallel map: joblib's, so that every joblib backend (loky, threads, dask, Ray, Spark) serves unchanged."""
+"""One parallel map, joblib's, so that every joblib backend (loky, threads, dask, Ray, Spark) serves; and reading ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from sklearn.utils.parallel import Parallel, delayed
@@ -29,3 +30,16 @@ def parallel_map(
     if n_jobs == 0:
         raise InvalidParameterError("The 'n_jobs' parameter must be None or an integer other than 0. Got 0.")
     return list(Parallel(n_jobs=n_jobs)(delayed(function)(*task) for task in tasks))
+
+
+def read_ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items in order, the next being made in a thread while one is used.
+
+    Worth it where making and using an item both spend their time outside Python: reading, numpy, writing.
+    """
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+        coming: Future[Any] = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item

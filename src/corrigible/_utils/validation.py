@@ -15,6 +15,14 @@ _SUM_TOLERANCE = 1e-3
 _NO_RESPONSE = object()
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """Return an array: of a torch tensor its values, wherever it lives; numpy has no bfloat16, so half is float32."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() and values.element_size() < 4 else values
+    return np.asarray(values)
+
+
 def check_choice(value: Any, choices: Collection[Any], *, name: str, by: str) -> Any:
     """Return `value` if it is one of `choices`."""
     if value not in choices:
@@ -133,7 +141,7 @@ def check_labels(
     name, by : str
         Argument and its owner, for the message.
     """
-    y = np.asarray(labels)
+    y = as_array(labels)
     if y.ndim != 1 or y.size == 0:
         raise DataError(f"{name!r} of {by} must be one-dimensional and not empty. Got shape {y.shape}.")
     if n is not None and y.size != n:
@@ -181,7 +189,7 @@ def check_sample_weight(sample_weight: ArrayLike | None, n: int, *, by: str) -> 
 
 def _float_array(values: ArrayLike, name: str, by: str) -> NDArray[np.floating]:
     try:
-        array = np.asarray(values)
+        array = as_array(values)
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name!r} of {by} must be numeric. Got {type(values).__name__}: {error}.") from None

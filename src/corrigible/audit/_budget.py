@@ -78,6 +78,10 @@ class Budget:
     lines : tuple of Line
         In chain order.
     forecast, previous : dict
+    annotators : dict
+        Suspected error rates of those who labelled the rows; empty where it is not known who did.
+    grouped_leaks : list of dict
+        Columns by whose values the rows should have been split.
     """
 
     task: str
@@ -88,6 +92,8 @@ class Budget:
     rest: dict[str, Any]
     forecast: dict[str, Any] = field(default_factory=dict)
     previous: dict[str, Any] = field(default_factory=dict)
+    annotators: dict[str, Any] = field(default_factory=dict)
+    grouped_leaks: list[dict[str, Any]] = field(default_factory=list)
 
     def __getitem__(self, line: str) -> Line:
         for found in self.lines:
@@ -107,6 +113,8 @@ class Budget:
             "rest": self.rest,
             "forecast": self.forecast,
             "previous": self.previous,
+            "annotators": self.annotators,
+            "grouped_leaks": self.grouped_leaks,
         }
 
 

@@ -20,9 +20,10 @@ from corrigible._utils.folders import new_folder
 from corrigible._utils.progress import Progress, progress
 from corrigible._utils.tables import check_column
 from corrigible._utils.versions import versions
-from corrigible.audit._clean_targets import Issues, target_issues
+from corrigible.audit._annotators import Labelling
+from corrigible.audit._clean_targets import Issues, is_class, target_issues
 from corrigible.data import CellErrors, NearDuplicates, NonIIDTest, OutlierScores
-from corrigible.errors import UnknownNameError, nearest
+from corrigible.errors import DataError, UnknownNameError, nearest
 
 # What each kind says, and what applying it does.
 KINDS: dict[str, tuple[str, str]] = {
@@ -130,6 +131,8 @@ def clean(
     split: str | None = None,
     group: str | None = None,
     drop: Sequence[str] = (),
+    annotator: str | None = None,
+    annotations: Sequence[str] = (),
     apply: Sequence[str] = (),
     n_jobs: int | None = None,
     seed: int = 0,
@@ -149,6 +152,10 @@ def clean(
         Column that says who or what a row is of.
     drop : sequence of str
         Columns, such as an identifier, that are neither compared between rows nor shown to models.
+    annotator : str, optional
+        Column that says who labelled a row; no feature. With `target`.
+    annotations : sequence of str
+        Columns of several annotators' labels, missing where one gave none; no features. With `target`.
     apply : sequence of str
         Kinds of issues to act on: rows are dropped (duplicate, leak, empty_row, label, value, missing_target,
         outlier), cells replaced by their suggestion (typo, pattern, unit_text, run_together, dependency), or emptied
@@ -181,12 +188,19 @@ def clean(
     """
     frame = as_frame(table, by="clean")
     frame = as_frame(frame.set_axis(frame.columns.map(str), axis=1), by="clean")
+    labelling = Labelling(annotator, tuple(annotations))
     for name in (*(n for n in (target, split, group) if n is not None), *drop):
         check_column(name, frame.columns, by="The table")
+    regression = target is not None and not is_class(frame[target])
+    labelling.check([frame], regression=regression, by="The table")
+    if labelling.columns and target is None:
+        raise DataError("Annotators are judged by the labels they gave: name the target as well.")
     _check_kinds(apply)
     issues = Issues()
     summary: dict[str, Any] = {"rows": len(frame), "columns": frame.shape[1], "target": target}
-    features = frame.drop(columns=list({c for c in (target, split, group, *drop) if c is not None}))
+    features = frame.drop(
+        columns=list({c for c in (target, split, group, *drop, *labelling.columns) if c is not None})
+    )
     with progress(_STEPS, quiet=quiet) as bar:
         _empty_cells(issues, frame, features, target, summary, bar)
         near = _neighbours(features, n_jobs, bar)
@@ -197,7 +211,10 @@ def clean(
             _far_rows(issues, near, seed, summary)
         bar.step("target" if target is not None else "target: none given")
         if target is not None and features.shape[1]:
-            target_issues(issues, features, frame[target], near, seed=seed, n_jobs=n_jobs, summary=summary)
+            target_issues(
+                issues, features, frame[target], near, seed=seed, n_jobs=n_jobs, summary=summary, labelling=labelling,
+                who=frame[list(labelling.columns)],
+            )  # fmt: skip
     found = issues.table(list(KINDS))
     summary["issues"] = {str(k): int(v) for k, v in found["kind"].value_counts(sort=False).items()}
     cleaned = _apply(frame, found, apply)

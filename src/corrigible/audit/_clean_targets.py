@@ -11,6 +11,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 
 from corrigible._core.row_neighbours import RowNeighbours
 from corrigible._core.table_matrix import table_matrix
+from corrigible.audit._annotators import AnnotatorRates, Labelling, rates
 from corrigible.audit._refits import folds, out_of_fold
 from corrigible.data import ClassImbalance, ConfidentLearning, UnderperformingGroups, VeracityScores
 from corrigible.models import default_model
@@ -65,7 +66,7 @@ def is_class(target: pd.Series) -> bool:
 
 def target_issues(
     issues: Issues, features: pd.DataFrame, target: pd.Series, near: RowNeighbours | None, *, seed: int,
-    n_jobs: int | None, summary: dict[str, Any],
+    n_jobs: int | None, summary: dict[str, Any], labelling: Labelling, who: pd.DataFrame,
 ) -> None:  # fmt: skip
     """Judge the target by models fitted without the row, and say what was found.
 
@@ -82,6 +83,10 @@ def target_issues(
     n_jobs : int, optional
     summary : dict
         Where findings about the whole table go.
+    labelling : Labelling
+        Who labelled the rows.
+    who : DataFrame of shape (n, m)
+        Its columns.
     """
     known = np.flatnonzero(target.notna())
     summary["task"] = "classification" if is_class(target) else "regression"
@@ -91,14 +96,16 @@ def target_issues(
         return
     X, y = features.iloc[known].reset_index(drop=True), target.iloc[known].reset_index(drop=True)
     if summary["task"] == "regression":
-        _values(issues, known, X, y, seed, n_jobs)
+        _values(issues, known, X, y, seed, n_jobs, summary, labelling, who)
     else:
-        _labels(issues, known, X, y, near, seed=seed, n_jobs=n_jobs, summary=summary)
+        _labels(
+            issues, known, X, y, near, seed=seed, n_jobs=n_jobs, summary=summary, labelling=labelling, who=who
+        )  # fmt: skip
 
 
 def _labels(
     issues: Issues, known: NDArray[np.intp], X: pd.DataFrame, y: pd.Series, near: RowNeighbours | None, *, seed: int,
-    n_jobs: int | None, summary: dict[str, Any],
+    n_jobs: int | None, summary: dict[str, Any], labelling: Labelling, who: pd.DataFrame,
 ) -> None:  # fmt: skip
     rare = ClassImbalance().fit(y.astype(object).to_numpy())
     summary["classes"] = rare.table_.assign(label=rare.table_["label"].map(str)).to_dict("records")
@@ -133,7 +140,23 @@ def _labels(
         "estimated_errors": float(found.n_errors_), "interval": [float(v) for v in found.n_errors_interval_],
         "agreement": float((best == code).mean()),
     }  # fmt: skip
+    table = _as_labels(who.iloc[known].reset_index(drop=True), labelling, text=classes.dtype == object)
+    _tell_rates(summary, rates(labelling, table, code, classes, p, None, by="the table"))
     _groups(issues, known, code, p, near if near is not None and len(known) == len(near) else X, seed, summary)
+
+
+def _as_labels(who: pd.DataFrame, labelling: Labelling, *, text: bool) -> pd.DataFrame:
+    """Return the columns of annotators with labels written as the classes are."""
+    if not text:
+        return who
+    columns = {c: who[c].astype(object).map(str).where(who[c].notna(), None) for c in labelling.annotations}
+    return who.assign(**columns)
+
+
+def _tell_rates(summary: dict[str, Any], found: list[AnnotatorRates]) -> None:
+    if found:
+        summary["annotators"] = found[-1].to_dict()
+        summary["annotator_blocks"] = [f.block() for f in found]
 
 
 def _groups(
@@ -150,8 +173,9 @@ def _groups(
 
 
 def _values(
-    issues: Issues, known: NDArray[np.intp], X: pd.DataFrame, y: pd.Series, seed: int, n_jobs: int | None
-) -> None:
+    issues: Issues, known: NDArray[np.intp], X: pd.DataFrame, y: pd.Series, seed: int, n_jobs: int | None,
+    summary: dict[str, Any], labelling: Labelling, who: pd.DataFrame,
+) -> None:  # fmt: skip
     values = y.to_numpy(dtype=float)
     finite = np.isfinite(values)
     known, values = known[finite], values[finite]
@@ -170,3 +194,5 @@ def _values(
         expected = float(found.suggested_values_[row])
         reason = f"Is {values[row]:.6g}; models fitted without the row expect {expected:.6g}."
         issues.add(known[row], y.name, "value", found.issue_scores[row], reason, values[row], f"{expected:.6g}")
+    table = who.iloc[known].reset_index(drop=True)
+    _tell_rates(summary, rates(labelling, table, values, np.array([]), None, found.issue_mask, by="the table"))

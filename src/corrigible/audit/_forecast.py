@@ -1,17 +1,16 @@
-"""What lies outside the sum: the loss expected in production, and what changed since an earlier version."""
+"""What lies outside the sum: the loss expected in production."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from corrigible.audit import _evidence as evidence
 from corrigible.audit._problem import Problem
+from corrigible.audit._production import joint_drift, unlike_known
 from corrigible.audit._refit_lines import MIN_OVERLAP, comparable_columns
-from corrigible.compare import negative_flips
 from corrigible.errors import CorrigibleError
 from corrigible.shift import CBPE, MCBPE, DensityRatio, DirectLossEstimation
 from corrigible.uncertainty import defer_share, reject_curve
@@ -44,7 +43,7 @@ def forecast(problem: Problem, *, seed: int) -> tuple[dict[str, Any], list[dict[
         return {}, []
     if problem.is_classification and not problem.has_proba:
         return {"why": "A forecast without labels needs class probabilities."}, []
-    ratio, why = _overlap(problem, seed)
+    ratio, why, tried = _overlap(problem, seed)
     if problem.is_classification:
         name, estimate, expected = _class_estimate(problem, ratio, seed)
         what = f"Estimated without labels from calibrated confidences{why}"
@@ -71,10 +70,10 @@ def forecast(problem: Problem, *, seed: int) -> tuple[dict[str, Any], list[dict[
         "why": f"{what}. It holds if the target depends on the columns as before; a concept that has changed cannot "
         "be seen without labels.",
     }
-    blocks = _forecast_blocks(problem, expected)
-    if ratio is not None:
-        low, high = ratio.auc_interval_
-        blocks.insert(0, evidence.metrics(AUC_of_test_against_production=(ratio.auc_, low, high)))
+    unlike, unlike_blocks = unlike_known(problem, expected, seed=seed)
+    drift, drift_blocks = joint_drift(problem, tried, seed=seed)
+    result |= {"unlike": unlike, "drift": drift}
+    blocks = [*drift_blocks, *unlike_blocks, *_forecast_blocks(problem, expected)]
     return result, blocks
 
 
@@ -113,23 +112,27 @@ def _value_estimate(problem: Problem, ratio: Any, seed: int) -> _Forecast:
     return "direct_loss", (float(found.value), float(found.low), float(found.high)), expected
 
 
-def _overlap(problem: Problem, seed: int) -> tuple[Any, str]:
-    """Return the density ratio of production over test rows, or None and why it cannot serve."""
+def _overlap(problem: Problem, seed: int) -> tuple[Any, str, Any]:
+    """Return the density ratio of production over test rows, or None and why it cannot serve; and the ratio as it is."""
     if problem.X_test is None or problem.X_production is None:
-        return None, ""
+        return None, "", None
     names = comparable_columns(problem.X_test)
     if not names:
-        return None, ""
+        return None, "", None
     ratio = DensityRatio(random_state=seed).fit(problem.X_test[names], problem.X_production[names])
     if ratio.auc_interval_[0] <= 0.5:
-        return None, "; the production rows look like the test rows, so no weighting is needed"
+        return None, "; the production rows look like the test rows, so no weighting is needed", ratio
     share = ratio.effective_sample_size_ / len(problem.X_test)
     if share < MIN_OVERLAP:
-        return None, (
-            f"; the production rows hardly overlap with the test rows (the weights leave {share:.0%} of them), so "
-            "the test rows were taken as they are, and the forecast is the less to be trusted"
+        return (
+            None,
+            (
+                f"; the production rows hardly overlap with the test rows (the weights leave {share:.0%} of them), so "
+                "the test rows were taken as they are, and the forecast is the less to be trusted"
+            ),
+            ratio,
         )
-    return ratio, ", on test rows weighted to look like the production rows"
+    return ratio, ", on test rows weighted to look like the production rows", ratio
 
 
 def _own_error(output: Floats) -> Floats:
@@ -169,38 +172,6 @@ def _chunk_block(expected: Floats) -> dict[str, Any]:
         "low": [m - e for m, e in zip(means, errors, strict=True)],
         "high": [m + e for m, e in zip(means, errors, strict=True)],
     }
-
-
-def previous(problem: Problem) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Count what an earlier version got right and this one gets wrong, and the reverse."""
-    if problem.previous_output is None:
-        return {}, []
-    if not problem.is_classification:
-        old = problem.row_loss(problem.previous_output, problem.y_test)
-        new = problem.row_loss(problem.test_output, problem.y_test)
-        return {"why": "Values do not flip; the mean loss is compared.", "old_loss": float(old.mean()),
-                "new_loss": float(new.mean()), "worse_share": float((new > old).mean())}, []  # fmt: skip
-    old_labels, new_labels = problem.previous_output.argmax(axis=1), problem.test_output.argmax(axis=1)
-    flips = negative_flips(problem.y_test, old_labels, new_labels)
-    result = {
-        "negative_flips": int(flips.n_negative),
-        "positive_flips": int(flips.n_positive),
-        "rate": float(flips.negative_rate),
-        "low": float(flips.negative_interval[0]),
-        "high": float(flips.negative_interval[1]),
-        "p_value": float(flips.p_value),
-        "why": "A negative flip is a test row that the earlier version got right and this one gets wrong.",
-    }
-    rows = np.flatnonzero(np.asarray(flips.negative))[:12]
-    frame = pd.DataFrame(
-        {
-            "row": rows,
-            "label": problem.classes[problem.y_test[rows]],
-            "earlier": problem.classes[old_labels[rows]],
-            "now": problem.classes[new_labels[rows]],
-        }
-    )
-    return result, [evidence.table("Negative flips", frame)]
 
 
 def safe_forecast(problem: Problem, *, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:

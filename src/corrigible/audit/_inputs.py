@@ -23,8 +23,10 @@ from corrigible._utils.tables import (
     group_labels,
     is_nested,
 )
+from corrigible.audit._annotators import NOBODY, Labelling
 from corrigible.audit._chain import mean_and_error
 from corrigible.audit._leaks import leak_warnings
+from corrigible.audit._previous import NO_MODEL
 from corrigible.audit._problem import Problem, check_loss, encode_target, infer_task
 from corrigible.audit._row_findings import row_findings
 from corrigible.errors import DataError, nearest
@@ -48,6 +50,7 @@ def problem_from_tables(
     drop: Sequence[str] = (),
     loss: str | None = None,
     previous: Any = None,
+    labelling: Labelling = NOBODY,
     seed: int = 0,
 ) -> Problem:
     """Check the tables and the model, and ask the model for its outputs.
@@ -68,12 +71,19 @@ def problem_from_tables(
         Loss to split.
     previous : estimator or array, optional
         Earlier model, or its outputs on the test rows.
+    labelling : Labelling
+        Columns that say who labelled the rows; no features, unless the model names them.
     seed : int
         Seed of the default pipeline.
     """
-    tables, table_train = {"the training table": X_train, "the test table": X_test}, X_train
+    tables = {"the training table": X_train, "the test table": X_test}
     if X_production is not None:
         tables["the production table"] = X_production
+    tables = {name: _pandas(table, by=name) for name, table in tables.items()}
+    table_train, table_test = tables["the training table"], tables["the test table"]
+    labelling.check([table_train, table_test], regression=_task(model, y_train) == "regression")
+    expected = set(getattr(model, "feature_names_in_", ()))
+    drop = list(dict.fromkeys([*drop, *(c for c in labelling.columns if c not in expected)]))
     tables = _comparable(tables, groups or (), drop)
     X_train, X_test = tables["the training table"], tables["the test table"]
     for table, y, name in ((X_train, y_train, "training"), (X_test, y_test, "test")):
@@ -108,6 +118,8 @@ def problem_from_tables(
         X_train=train,
         y_train=y_fit,
         table_train=table_train,
+        table_test=table_test,
+        labelling=labelling,
         X_production=parts.get("the production table"),
         groups_train=frames["the training table"],
         groups_test=frames["the test table"],
@@ -145,7 +157,6 @@ def _comparable(
     tables: dict[str, pd.DataFrame], groups: Sequence[str], drop: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
     """Check the tables; return them with equal columns, of the dropped ones those that all tables have."""
-    tables = {name: _pandas(table, by=name) for name, table in tables.items()}
     known = list(dict.fromkeys(c for table in tables.values() for c in table.columns))
     for column in drop:
         check_column(column, known, by="--drop: the tables" if len(tables) > 1 else "--drop: the table")
@@ -174,6 +185,8 @@ def _check_tables(tables: dict[str, pd.DataFrame], groups: Sequence[str], drop: 
 
 def _task(model: Any, y: pd.Series) -> str:
     """Return the task: the model's own where one is given, else what the target looks like."""
+    if len(y) < _MIN_ROWS:
+        raise DataError(f"The training table must hold at least {_MIN_ROWS} rows. It holds {len(y)}.")
     if y.isna().all():
         raise DataError(f"The target {y.name!r} of the training table must have values. All {len(y)} are missing.")
     if model is None or not hasattr(model, "get_params"):
@@ -337,8 +350,12 @@ def problem_from_predictions(
     production: Predictions | None = None,
     loss: str | None = None,
     previous: Any = None,
+    labelling: Labelling = NOBODY,
 ) -> Problem:
-    """Make a problem from a table of predictions alone; no line can refit."""
+    """Make a problem from a table of predictions alone; no line can refit.
+
+    The columns of `labelling` are in the table of `predictions`.
+    """
     classification = bool(predictions.classes)
     has_proba = bool(predictions.proba)
     if not has_proba and predictions.prediction is None:
@@ -347,6 +364,7 @@ def problem_from_predictions(
         )
     if len(predictions) < _MIN_ROWS:
         raise DataError(f"Predictions must hold at least {_MIN_ROWS} rows. They hold {len(predictions)}.")
+    labelling.check([pd.DataFrame(columns=predictions.table.column_names)], regression=not classification)
     y = predictions.y
     if classification and len(np.unique(y)) < 2:
         raise DataError("The target must have at least two classes. All rows have the same.")
@@ -360,10 +378,12 @@ def problem_from_predictions(
         test_weight=predictions.sample_weight,
         production_output=None if production is None else _output(production),
         no_refit="Only predictions are known, no model and no training data.",
+        table_test=predictions.table.select(list(labelling.columns)).to_pandas(),
+        labelling=labelling,
         has_proba=has_proba or not classification,
     )
     if previous is not None and hasattr(previous, "predict"):
-        raise DataError("Only predictions are known, so the earlier version must be predictions too, not a model.")
+        raise DataError(NO_MODEL)
     problem.previous_output = _previous_output(previous, problem)
     return problem
 

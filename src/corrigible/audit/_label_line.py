@@ -10,18 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corrigible._core.power_law import power_law_posterior
 from corrigible._utils.parallel import parallel_map
 from corrigible.audit import _evidence as evidence
 from corrigible.audit._chain import Chain, LineRecord, mean_and_error, worth_keeping
-from corrigible.audit._refits import ask, fit_and_ask, folds, refit
+from corrigible.audit._label_price import label_noise
+from corrigible.audit._refits import ask, fit_and_ask, refit
 from corrigible.data import ConfidentLearning, VeracityScores
-from corrigible.scaling import learning_curve_points
-from corrigible.uncertainty import VectorScaling
 
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-_MANY_ROWS = 20_000
 
 
 def _pruned(y: NDArray[np.intp], output: Floats) -> Mask:
@@ -69,7 +66,7 @@ def label_errors(chain: Chain) -> LineRecord:
     found = _detect(chain, side.output)
     record = LineRecord("label_errors", "measured", "")
     record.extra["suggested"] = found.suggested
-    record.extra["noise"] = None if chain.always else _label_noise(chain)
+    record.extra["noise"] = None if chain.always else label_noise(chain)
     if not any(mask.any() for mask in found.masks):
         record.train_score, record.train_flag, record.rows = found.scores, found.masks[0], 0
         record.contribution = np.zeros(len(problem.y_test))
@@ -237,145 +234,3 @@ def _label_suspects(chain: Chain) -> LineRecord:
         record.rows = int(detector.issue_mask.sum())
         record.blocks = evidence.suspect_blocks(chain, record)
     return record
-
-
-# --- what asking every training label again would bring ------------------------------------------------------------
-
-# Agreement this little above chance says nothing about labels; less information than the least would ask for the law
-# at more than a hundred times the rows.
-_LEAST_AGREEMENT = 0.02
-_LEAST_INFORMATION = 0.01
-_SHARES = (0.1, 0.18, 0.32, 0.56, 1.0)
-_REPEATS = 3
-_MIN_ROWS = 200
-
-
-@dataclass(frozen=True)
-class LabelNoise:
-    """Signs of wrong training labels, and what the learning curve says of right ones.
-
-    Attributes
-    ----------
-    train, train_error : float
-        Share of training labels that a model not fitted to them agrees with, and its standard error.
-    test : ndarray of shape (n_test,)
-        1 where the model agrees with the test label, else 0.
-    n_classes : int
-    distortion : ndarray of shape (n_test,)
-        Loss of each test row less its loss after recalibration on the other test rows.
-    fall : ndarray of shape (n_test,)
-        Recalibrated loss of each test row at the smallest training size less that at the largest.
-    sizes, means : ndarray of shape (n_sizes,)
-        Training sizes, and mean recalibrated test losses.
-    """
-
-    train: float
-    train_error: float
-    test: Floats
-    n_classes: int
-    distortion: Floats
-    fall: Floats
-    sizes: Floats
-    means: Floats
-
-    def gain(self, drawn: Floats, rng: np.random.Generator) -> Floats:
-        """Return draws of what right training labels would bring.
-
-        Labels of which a share e was flipped to any other class are agreed with less: of the agreement above chance,
-        the contraction ``c = 1 - e k / (k - 1)`` is left. If test labels are right, the ratio of both tells it. A
-        label that agrees with probability q = 1/k + c (p - 1/k) in place of p has ``r = c^2 p (1 - p) / (q (1 - q))``
-        of its Fisher information, so right labels are worth ``1 / r`` times the rows, which the learning curve
-        prices. What noise bends (it flattens probabilities, and unequal flips move the decision) is priced by
-        recalibration.
-
-        Parameters
-        ----------
-        drawn : ndarray of shape (n_resamples, 3)
-            Bootstrap draws of the means of `test`, `distortion` and `fall`.
-        rng : Generator
-            Source of draws.
-        """
-        p, q = drawn[:, 0], self.train + self.train_error * rng.normal(size=len(drawn))
-        c = _contraction(q, p, self.n_classes)
-        q = 1 / self.n_classes + c * (p - 1 / self.n_classes)
-        information = np.clip(c**2 * p * (1 - p) / (q * (1 - q)), _LEAST_INFORMATION, 1.0)
-        fall, b, *_ = power_law_posterior(self.sizes, self.means, np.ones_like(self.means), 0.0)
-        at = rng.integers(len(fall), size=len(c))
-        growth = self.sizes[-1] / self.sizes[0]
-        ahead = fall[at] * (growth ** -b[at] - (growth / information) ** -b[at])
-        # Other test rows would see the whole curve fall by more or by less.
-        seen = self.means[0] - self.means[-1]
-        steepness = np.maximum(drawn[:, 2] / seen, 0.0) if seen > 0 else 1.0
-        return np.asarray(drawn[:, 1] + steepness * ahead)
-
-
-def _contraction(train: Any, test: Any, n_classes: int) -> Any:
-    """Return what is left of the agreement above chance; 1 where nothing can be told."""
-    above = test - 1 / n_classes
-    usable = above > _LEAST_AGREEMENT
-    ratio = np.where(usable, (train - 1 / n_classes) / np.where(usable, above, 1.0), 1.0)
-    return np.clip(ratio, 0.0, 1.0)
-
-
-def _label_noise(chain: Chain) -> LabelNoise | None:
-    """Look for noise in the training labels; None where agreement is as with the test labels, or rows are few."""
-    problem, side = chain.problem, chain.sides[0]
-    assert problem.X_train is not None
-    if not problem.is_classification or len(side.y) < _MIN_ROWS:
-        return None
-    output, weight, k = chain.corrected(), problem.test_weight, len(problem.classes)
-    train, train_error = mean_and_error((side.output.argmax(axis=1) == side.y).astype(float))
-    agrees = (output.argmax(axis=1) == problem.y_test).astype(float)
-    test, test_error = mean_and_error(agrees, weight)
-    error = 1.96 * float(np.hypot(train_error, test_error))
-    if _contraction(train, test - error, k) >= 1:
-        return None
-    sizes = np.unique([round(share * len(side.y)) for share in _SHARES])
-    losses = learning_curve_points(
-        chain.template, problem.X_train, chain.raw_labels(), problem.X_test,
-        row_loss=lambda model, X: _recalibrated_loss(chain, ask(model, X, problem.classes)), sizes=sizes,
-        n_repeats=_REPEATS, rng=np.random.default_rng(chain.seed), n_jobs=chain.n_jobs,
-    )  # fmt: skip
-    distortion = problem.row_loss(output, problem.y_test) - _recalibrated_loss(chain, output)
-    curve = losses.mean(axis=1)
-    means = np.average(curve, axis=1, weights=weight)
-    return LabelNoise(train, train_error, agrees, k, distortion, curve[0] - curve[-1], sizes.astype(float), means)
-
-
-def _recalibrated_loss(chain: Chain, output: Floats) -> Floats:
-    """Return the losses of the test rows, each recalibrated on the other folds' test labels."""
-    problem = chain.problem
-    y, weight = problem.y_test, problem.test_weight
-    fold = folds(y, 5 if len(y) <= _MANY_ROWS else 2, stratify=True, seed=chain.seed)
-    result = np.empty(len(y))
-    for k in np.unique(fold):
-        inside, outside = fold == k, fold != k
-        method = VectorScaling(l2=1e-3).fit(
-            output[outside], y[outside], None if weight is None else weight[outside]
-        )
-        result[inside] = problem.row_loss(method.predict_proba(output[inside]), y[inside])
-    return result
-
-
-def price_label_noise(record: LineRecord, noise: LabelNoise, gain: Floats) -> None:
-    """Say what right labels are estimated to bring; where no cleaning was kept, the line becomes an estimated one.
-
-    Parameters
-    ----------
-    record : LineRecord
-        Of label errors.
-    noise : LabelNoise
-        What was seen.
-    gain : ndarray of shape (n_resamples,)
-        Draws of `LabelNoise.gain`.
-    """
-    c = float(_contraction(noise.train, noise.test.mean(), noise.n_classes))
-    share = (1 - c) * (1 - 1 / noise.n_classes)
-    record.why += (
-        f" The model agrees with {noise.train:.1%} of the training labels (not fitted to them) and with "
-        f"{noise.test.mean():.1%} of the test labels, as if {share:.0%} of the training labels were wrong: right ones "
-        f"are estimated to bring {float(np.median(gain)):.3g}."
-    )
-    if not record.kept:
-        record.basis, record.contribution = "estimated", None
-        record.remedy = "asking for the training labels again, the most suspect first"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from corrigible._core.losses import CLASSIFICATION, REGRESSION, ROW_LOSS
 from corrigible._utils.validation import check_choice, check_vector
+from corrigible.audit._annotators import NOBODY, Labelling
 from corrigible.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Problem:
         Class labels in column order; empty for regression.
     X_train, X_test, X_production : DataFrame or None
         Features, raw columns.
-    table_train : DataFrame or None
-        The training table as it came, with the columns that are no features.
+    table_train, table_test : DataFrame or None
+        The tables as they came, with the columns that are no features.
     y_train, y_test : ndarray
         Class numbers, or values.
     groups_train, groups_test : DataFrame or None
@@ -48,6 +49,8 @@ class Problem:
         Row weights of the test rows.
     target : str
         Name of the target's column.
+    labelling : Labelling
+        Columns of the tables as they came that say who labelled the rows.
     findings : RowFindings or None
         What is odd about single rows before any model is asked.
     telling_columns : list of str or None
@@ -65,6 +68,7 @@ class Problem:
     X_train: pd.DataFrame | None = None
     y_train: NDArray[Any] | None = None
     table_train: pd.DataFrame | None = None
+    table_test: pd.DataFrame | None = None
     X_production: pd.DataFrame | None = None
     production_output: Floats | None = None
     groups_train: pd.DataFrame | None = None
@@ -77,6 +81,7 @@ class Problem:
     previous_output: Floats | None = None
     warnings: list[str] = field(default_factory=list)
     target: str = "target"
+    labelling: Labelling = NOBODY
     findings: RowFindings | None = None
     telling_columns: list[str] | None = None
 
@@ -134,8 +139,8 @@ def infer_task(y: pd.Series) -> str:
     return "classification" if whole and values.nunique() <= _MAX_CLASSES else "regression"
 
 
-def encode_target(y: pd.Series, classes: NDArray[Any] | None, *, by: str) -> NDArray[Any]:
-    """Return class numbers, or floats if `classes` is None.
+def encode_target(y: pd.Series, classes: NDArray[Any] | None, *, by: str, first_row: int = 0) -> NDArray[Any]:
+    """Return class numbers, or floats if `classes` is None; rows are numbered from `first_row` in messages.
 
     Raises
     ------
@@ -148,7 +153,7 @@ def encode_target(y: pd.Series, classes: NDArray[Any] | None, *, by: str) -> NDA
     if missing.any():
         raise DataError(
             f"The target {y.name!r} of {by} must have no missing values. {int(missing.sum())} are missing, the first "
-            f"in row {int(missing.argmax())}; drop those rows."
+            f"in row {first_row + int(missing.argmax())}; drop those rows."
         )
     if classes is None:
         return check_vector(y.to_numpy(), name=str(y.name), by=by)
@@ -156,7 +161,7 @@ def encode_target(y: pd.Series, classes: NDArray[Any] | None, *, by: str) -> NDA
     if (codes < 0).any():
         row = int((codes < 0).argmax())
         raise DataError(
-            f"Class {y.iloc[row]!r} of {by} (row {row}) was never seen in training. Known classes are "
+            f"Class {y.iloc[row]!r} of {by} (row {first_row + row}) was never seen in training. Known classes are "
             f"{', '.join(map(str, classes[:8]))}."
         )
     return codes.astype(np.intp)

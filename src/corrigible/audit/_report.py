@@ -18,6 +18,7 @@ from corrigible._utils.folders import new_folder
 from corrigible._utils.versions import versions
 from corrigible.audit._budget import CONFIDENCE, Budget, Line
 from corrigible.audit._chain import Chain
+from corrigible.audit._suspects import label_words
 
 if TYPE_CHECKING:
     from corrigible.audit._fix import Fix
@@ -88,23 +89,18 @@ class AuditReport:
             reasons = {row: list(told) for row, told in problem.findings.of(split).items()}
         record = next(r for r in self.chain.records if r.id == "label_errors")
         flags = record.train_flag if split == "train" else record.flag
-        for row in [] if flags is None else np.flatnonzero(flags):
-            reasons.setdefault(int(row), []).append(self._label_suspicion(split, int(row)))
+        rows = np.empty(0, dtype=np.intp) if flags is None else np.flatnonzero(flags)
+        for row, words in zip(rows.tolist(), self._label_words(split, rows), strict=True):
+            reasons.setdefault(row, []).append(words)
         return ["; ".join(reasons[row]) if row in reasons else None for row in range(n)]
 
-    def _label_suspicion(self, split: str, row: int) -> str:
+    def _label_words(self, split: str, rows: NDArray[np.intp]) -> NDArray[np.object_]:
         problem = self.chain.problem
-        y, output = problem.y_test, problem.test_output
-        if split == "train":
-            assert problem.y_train is not None
-            assert self.chain.first_output is not None
-            y, output = problem.y_train, self.chain.first_output
-        who = "models that did not see the row" if split == "train" else "the model"
-        if not problem.is_classification:
-            return f"the value is {y[row]:.4g}, {who} expect {output[row]:.4g}"
-        given, best = problem.classes[y[row]], problem.classes[output[row].argmax()]
-        verb = "give" if split == "train" else "gives"
-        return f"{who} {verb} its label {given} {output[row, y[row]]:.0%}, and {best} {output[row].max():.0%}"
+        if split == "test":
+            return label_words(problem, problem.y_test, problem.test_output, rows, unseen=False)
+        assert problem.y_train is not None
+        assert self.chain.first_output is not None
+        return label_words(problem, problem.y_train, self.chain.first_output, rows, unseen=True)
 
     def summary(self) -> dict[str, Any]:
         """Return everything the report page shows, as plain values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,16 @@ from corrigible.audit import _correction_lines as corrections
 from corrigible.audit import _estimated_lines as estimated
 from corrigible.audit import _evidence as evidence
 from corrigible.audit import _refit_lines as refits
-from corrigible.audit._budget import TITLES, Budget, Draws, assemble
+from corrigible.audit._annotators import Labelling, annotators
+from corrigible.audit._budget import TITLES, Draws, assemble
 from corrigible.audit._chain import Chain, LineRecord
-from corrigible.audit._forecast import previous as compare_previous
 from corrigible.audit._forecast import safe_forecast
+from corrigible.audit._group_leaks import group_leaks
+from corrigible.audit._group_leaks import tell as tell_leaks
 from corrigible.audit._inputs import problem_from_predictions, problem_from_tables
-from corrigible.audit._label_line import LabelNoise, label_errors, price_label_noise
+from corrigible.audit._label_line import label_errors
+from corrigible.audit._label_price import LabelNoise, price_label_noise
+from corrigible.audit._previous import previous as compare_previous
 from corrigible.audit._problem import Problem
 from corrigible.audit._report import AuditReport
 from corrigible.audit._start import start
@@ -59,6 +64,8 @@ def audit(
     drop: Sequence[str] = (),
     loss: str | None = None,
     previous: Any = None,
+    annotator: str | None = None,
+    annotations: Sequence[str] = (),
     lines: Collection[str] | None = None,
     seeds: int = 5,
     seed: int = 0,
@@ -84,6 +91,10 @@ def audit(
         By default ``zero_one`` for classes and ``squared`` for numbers.
     previous : estimator or array-like of shape (n_test,), optional
         An earlier model, or its predictions on the test rows.
+    annotator : str, optional
+        Column that says who labelled a row, of the training or of the test rows; no feature.
+    annotations : sequence of str
+        Columns of several annotators' labels of the same rows, missing where one gave none; no features.
     lines : collection of str, optional
         Lines to look at; the others say that they were not asked for. By default all.
     seeds : int
@@ -126,7 +137,8 @@ def audit(
         shown.step("checking and fitting the model")
         problem = problem_from_tables(
             model, X_train, _series(y_train, "target"), X_test, _series(y_test, "target"),
-            X_production=X_production, groups=groups, drop=drop, loss=loss, previous=previous, seed=seed,
+            X_production=X_production, groups=groups, drop=drop, loss=loss, previous=previous,
+            labelling=Labelling(annotator, tuple(annotations)), seed=seed,
         )  # fmt: skip
         return audit_problem(problem, seeds=seeds, seed=seed, n_jobs=n_jobs, lines=lines, shown=shown)
 
@@ -187,6 +199,8 @@ def audit_problem(
     for name in lines or ():
         check_choice(name, LINES, name="lines", by="audit")
     chain = start(problem, seeds=seeds, seed=seed, n_jobs=n_jobs)
+    leaks = group_leaks(chain)
+    tell_leaks(problem, leaks)
     total = chain.losses()
     now = total
     for name, line in LINES.items():
@@ -197,6 +211,8 @@ def audit_problem(
         chain.records.append(
             _record(name, line, chain) if wanted else _not_applicable(name, "It was not asked for.")
         )
+    who, who_blocks = annotators(chain)
+    next(r for r in chain.records if r.id == "label_errors").blocks += who_blocks
     shown.step("bootstrap")
     draws = _draw(chain, total, now, np.random.default_rng(seed))
     budget = assemble(
@@ -210,7 +226,10 @@ def audit_problem(
     sections |= {"rest": evidence.worst_rows(chain, now), "forecast": ahead_blocks, "previous": earlier_blocks}
     if problem.findings is not None and problem.findings.blocks:
         sections["data"] = problem.findings.blocks
-    return AuditReport(budget=_with(budget, ahead, earlier), chain=chain, total_losses=total, sections=sections)
+    budget = replace(
+        budget, forecast=ahead, previous=earlier, annotators=who, grouped_leaks=[leak.to_dict() for leak in leaks]
+    )
+    return AuditReport(budget=budget, chain=chain, total_losses=total, sections=sections)
 
 
 def _record(name: str, line: Callable[[Chain], LineRecord], chain: Chain) -> LineRecord:
@@ -226,12 +245,6 @@ def _not_applicable(name: str, why: str) -> LineRecord:
     return LineRecord(name, "not_applicable", why)
 
 
-def _with(budget: Budget, forecast: dict[str, Any], previous: dict[str, Any]) -> Budget:
-    from dataclasses import replace
-
-    return replace(budget, forecast=forecast, previous=previous)
-
-
 def _draw(chain: Chain, total: Floats, now: Floats, rng: np.random.Generator) -> Draws:
     """Bootstrap the test rows once for everything, so that all differences stay paired."""
     found = {r.id: r for r in chain.records}
@@ -242,12 +255,11 @@ def _draw(chain: Chain, total: Floats, now: Floats, rng: np.random.Generator) ->
         if record.tried is not None:
             columns[f"{record.id} tried"] = record.tried
     noise = found["label_errors"].extra.get("noise")
-    if noise is not None:
-        columns |= {"agreement": noise.test, "distortion": noise.distortion, "fall": noise.fall}
     size = found["data_size"] if "losses" in found["data_size"].extra else None
     curve = np.empty((0, len(total))) if size is None else size.extra["losses"].mean(axis=1)
     weight = chain.problem.test_weight
-    matrix = np.column_stack([*columns.values(), *curve])
+    seen = np.empty((len(total), 0)) if noise is None else noise.columns()
+    matrix = np.column_stack([*columns.values(), *curve, seen])
     drawn = bootstrap_means(matrix, sample_weight=weight, n_resamples=N_RESAMPLES, rng=rng)
     means = np.average(matrix, axis=0, weights=weight)
     at = {name: i for i, name in enumerate(columns)}
@@ -261,18 +273,18 @@ def _draw(chain: Chain, total: Floats, now: Floats, rng: np.random.Generator) ->
     if "impact" in found["missing_values"].extra:
         result.draws["missing_values"] += found["missing_values"].extra["impact"].noise(len(drawn), rng=rng)
     if noise is not None:
-        seen = drawn[:, [at["agreement"], at["distortion"], at["fall"]]]
-        _price_label_noise(found["label_errors"], noise, result, seen, np.random.default_rng([chain.seed, 1]))
+        first = matrix.shape[1] - seen.shape[1]
+        gain = noise.gain(drawn[:, first:], means[first:], np.random.default_rng([chain.seed, 1]))
+        _put_label_noise(found["label_errors"], noise, result, gain)
     if size is not None:
-        _finish_data_size(chain, size, result, float(means[1]), drawn[:, 1], drawn[:, len(columns) :], rng)
+        _finish_data_size(
+            chain, size, result, float(means[1]), drawn[:, 1], drawn[:, len(columns) :][:, : len(curve)], rng
+        )
     return result
 
 
-def _price_label_noise(
-    record: LineRecord, noise: LabelNoise, draws: Draws, seen: Floats, rng: np.random.Generator
-) -> None:
+def _put_label_noise(record: LineRecord, noise: LabelNoise, draws: Draws, gain: Floats) -> None:
     """Put what right training labels are estimated to bring on their line, or into its upper end."""
-    gain = noise.gain(seen, rng)
     price_label_noise(record, noise, gain)
     if record.kept:
         draws.upper[record.id] = gain

@@ -19,14 +19,17 @@ from corrigible._utils.progress import Progress, progress
 from corrigible._utils.tables import check_column, check_same_columns, expand, read_table
 from corrigible._utils.validation import check_count
 from corrigible._utils.versions import versions
+from corrigible.audit._annotators import Labelling
 from corrigible.audit._fix import Fix, check_remedies, fix_problem
 from corrigible.audit._inputs import problem_from_predictions, problem_from_tables
+from corrigible.audit._previous import NO_MODEL, EarlierFile
 from corrigible.audit._problem import Problem, infer_task
 from corrigible.audit._report import AuditReport
 from corrigible.audit._run import LINES, N_STEPS, audit_problem
 from corrigible.audit._stream import BATCH_ROWS, SAMPLE_ROWS, audit_batches
 from corrigible.errors import DataError, InvalidParameterError, nearest
 from corrigible.models import Predictions, load_model
+from corrigible.report import start_engine
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,14 @@ class AuditSettings:
         Predicted label or value column, instead of a model.
     previous : str, optional
         Earlier model, or a file with its predictions on the test rows.
+    id : str, optional
+        Column of the test file and of `previous` by which their rows are matched; by default the order matches them.
     groups, drop : tuple of str
         Group columns; columns that are no features.
+    annotator : str, optional
+        Column that says who labelled a row.
+    annotations : tuple of str
+        Columns of single annotators' labels.
     loss : str, optional
     seeds, seed : int
     n_jobs : int, optional
@@ -63,8 +72,11 @@ class AuditSettings:
     proba_columns: tuple[str, ...] = ()
     prediction_column: str | None = None
     previous: str | None = None
+    id: str | None = None
     groups: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    annotator: str | None = None
+    annotations: tuple[str, ...] = ()
     loss: str | None = None
     seeds: int = 5
     seed: int = 0
@@ -124,6 +136,7 @@ _TYPES: dict[str, tuple[type, str]] = {
     "proba_columns": (list, "a list of names"),
     "groups": (list, "a list of names"),
     "drop": (list, "a list of names"),
+    "annotations": (list, "a list of names"),
 }
 
 
@@ -173,6 +186,7 @@ def run_audit(settings: AuditSettings, *, out: str = "report/", quiet: bool = Fa
         if (n := _rows_to_stream(settings)) > SAMPLE_ROWS:
             return _described(_stream(settings, n, shown), settings, out)
         problem = load_problem(settings)
+        start_engine()
         seeds = settings.seeds if problem.template is not None else 1
         report = audit_problem(problem, seeds=seeds, seed=settings.seed, n_jobs=settings.n_jobs, shown=shown)
     return _described(report, settings, out)
@@ -274,6 +288,8 @@ def _from_tables(settings: AuditSettings) -> Problem:
     train, test = (read_table(p, by=by) for p, by in ((settings.train, "--train"), (settings.test, "--test")))
     for table, by in ((train, "--train"), (test, "--test")):
         check_column(settings.target, table.columns, by=by)
+    if settings.id is not None:
+        check_column(settings.id, test.columns, by="--test, as --id names it,")
     _check_columns(train, test, settings, "--test")
     production = None
     if settings.production is not None:
@@ -285,54 +301,76 @@ def _from_tables(settings: AuditSettings) -> Problem:
         model,
         train.drop(columns=settings.target), train[settings.target],
         test.drop(columns=settings.target), test[settings.target],
-        X_production=production, groups=list(settings.groups) or None, drop=settings.drop, loss=settings.loss,
-        previous=_previous(settings), seed=settings.seed,
+        X_production=production, groups=list(settings.groups) or None, drop=_no_features(settings, train, test),
+        loss=settings.loss, previous=_previous(settings, test), labelling=_labelling(settings),
+        seed=settings.seed,
     )  # fmt: skip
 
 
 def _check_columns(train: pd.DataFrame, other: pd.DataFrame, settings: AuditSettings, name: str) -> None:
     """Raise if two files differ in a column that is used."""
-    a, b = (table.drop(columns=list(settings.drop), errors="ignore") for table in (train, other))
+    unused = list(_no_features(settings, train, other))
+    a, b = (table.drop(columns=unused, errors="ignore") for table in (train, other))
     check_same_columns(a, b, first="--train", second=name, by=f"--train and {name}")
 
 
-def _previous(settings: AuditSettings) -> Any:
-    """Return the earlier model, or its predictions: the column ``prediction``, the target's name, or the only one."""
+def _no_features(settings: AuditSettings, *tables: pd.DataFrame) -> tuple[str, ...]:
+    """Return the columns that are no features: those dropped, and others with a role that a table has."""
+    roles = [
+        c for c in (settings.id, *_labelling(settings).columns) if c is not None and any(c in t for t in tables)
+    ]
+    return tuple(dict.fromkeys([*settings.drop, *roles]))
+
+
+def _labelling(settings: AuditSettings) -> Labelling:
+    return Labelling(settings.annotator, settings.annotations)
+
+
+_MODELS = (".skops", ".pkl", ".pickle", ".joblib")
+
+
+def _previous(settings: AuditSettings, test: pd.DataFrame, classes: Sequence[Any] = ()) -> Any:
+    """Return the earlier model, or its predictions on the test rows."""
     if settings.previous is None:
         return None
-    if settings.previous.endswith((".skops", ".pkl", ".pickle", ".joblib")):
+    if settings.previous.endswith(_MODELS):
         return load_model(settings.previous, trust_pickle=settings.trust_pickle)
-    table = read_table(settings.previous, by="--previous")
-    for name in ("prediction", settings.target):
-        if name in table.columns:
-            return table[name].to_numpy()
-    if table.shape[1] == 1:
-        return table.iloc[:, 0].to_numpy()
-    raise DataError(f"--previous must have a column 'prediction'. It has {', '.join(map(str, table.columns[:8]))}.")
+    return _earlier_file(settings).read(None if settings.id is None else test[settings.id], classes)
+
+
+def _earlier_file(settings: AuditSettings) -> EarlierFile:
+    assert settings.previous is not None
+    return EarlierFile(
+        settings.previous, settings.target, settings.prediction_column, settings.proba_columns, settings.id
+    )
 
 
 def _from_predictions(settings: AuditSettings) -> Problem:
     roles: dict[str, Any] = {"proba": settings.proba_columns, "prediction": settings.prediction_column,
                              "groups": settings.groups}  # fmt: skip
     used = [settings.target, *settings.proba_columns, *settings.groups]
-    used += [settings.prediction_column] if settings.prediction_column else []
+    used += [c for c in (settings.prediction_column, settings.id, *_labelling(settings).columns) if c]
     table = read_table(settings.test, columns=list(dict.fromkeys(used)), by="--test")
     if settings.prediction_column and not settings.proba_columns:
         roles["classes"] = _label_classes(table[settings.target], table[settings.prediction_column])
     predictions = Predictions.from_frame(table, target=settings.target, **roles)
     production = None
     if settings.production is not None:
-        wanted = [c for c in used if c != settings.target]
+        wanted = [c for c in used if c not in (settings.target, settings.id, *_labelling(settings).columns)]
         ahead = read_table(settings.production, columns=wanted, by="--production")
         production = Predictions.from_frame(ahead, **{**roles, "classes": predictions.classes})
     return problem_from_predictions(
-        predictions, production=production, loss=settings.loss, previous=_previous(settings)
+        predictions,
+        production=production,
+        loss=settings.loss,
+        previous=_previous(settings, table, predictions.classes),
+        labelling=_labelling(settings),
     )
 
 
 def _rows_to_stream(settings: AuditSettings) -> int:
     """Return the number of rows if predictions alone are audited from Parquet files, else 0."""
-    if not _predictions_only(settings) or settings.previous is not None:
+    if not _predictions_only(settings):
         return 0
     files = expand(settings.test, by="--test")
     if not all(path.suffix in (".parquet", ".pq") for path in files):
@@ -346,6 +384,8 @@ def _stream(settings: AuditSettings, n_rows: int, shown: Progress) -> AuditRepor
         "proba": settings.proba_columns,
         "prediction": settings.prediction_column,
         "groups": settings.groups,
+        "id": settings.id,
+        "others": _labelling(settings).columns,
     }
     if settings.proba_columns or settings.prediction_column:
         roles["classes"] = _streamed_classes(settings)
@@ -353,9 +393,16 @@ def _stream(settings: AuditSettings, n_rows: int, shown: Progress) -> AuditRepor
     if settings.production is not None:
         wanted = [c for c in (*settings.proba_columns, *settings.groups, settings.prediction_column) if c]
         ahead = read_table(settings.production, columns=wanted, by="--production")
-        production = Predictions.from_frame(ahead, **{**roles, "target": None})
+        production = Predictions.from_frame(ahead, **{**roles, "target": None, "id": None, "others": ()})
+    previous = None
+    if settings.previous is not None:
+        if settings.previous.endswith(_MODELS):
+            raise DataError(NO_MODEL)
+        previous = _earlier_file(settings)
+    start_engine()
     return audit_batches(
         lambda: Predictions.scan(settings.test, batch_size=BATCH_ROWS, **roles), n_rows, production=production,
+        previous=previous, labelling=_labelling(settings),
         loss=settings.loss, seed=settings.seed, lines=LINES, shown=shown,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from corrigible._core.bootstrap import BlockSums
+from corrigible._utils.parallel import read_ahead
 from corrigible._utils.progress import SILENT, Progress
+from corrigible.audit._annotators import NOBODY, Labelling, annotators
 from corrigible.audit._budget import Draws, assemble
 from corrigible.audit._chain import Chain, LineRecord, Side
 from corrigible.audit._forecast import safe_forecast
 from corrigible.audit._inputs import problem_from_predictions
+from corrigible.audit._previous import EarlierFile, EarlierRows, answers
 from corrigible.audit._problem import Problem
 from corrigible.audit._report import AuditReport
-from corrigible.data import ConfidentLearning
+from corrigible.audit._suspects import LabelCutoffs, label_words
 from corrigible.models import Predictions
 
 Floats = NDArray[np.floating]
@@ -31,7 +35,7 @@ Batches = Callable[[], Iterator[Predictions]]
 
 # Tables of predictions beyond this are streamed; corrections are learned on a sample of this many rows.
 SAMPLE_ROWS = 60_000
-BATCH_ROWS = 65_536
+BATCH_ROWS = 32_768
 _N_FOLDS = 2
 
 
@@ -50,6 +54,8 @@ def audit_batches(
     n_rows: int,
     *,
     production: Predictions | None = None,
+    previous: EarlierFile | None = None,
+    labelling: Labelling = NOBODY,
     loss: str | None = None,
     seed: int = 0,
     lines: dict[str, Callable[[Chain], LineRecord]],
@@ -70,13 +76,17 @@ def audit_batches(
         Number of rows in all batches.
     production, loss, seed
         As in `audit_predictions`.
+    previous : EarlierFile, optional
+        Predictions of an earlier version.
+    labelling : Labelling
+        Who labelled the rows; their rates are of the sample.
     lines : dict
         The lines in chain order.
     shown : Progress
         Progress.
     """
     sample, fold = _sample(batches, n_rows, seed)
-    problem = problem_from_predictions(sample, production=production, loss=loss)
+    problem = problem_from_predictions(sample, production=production, loss=loss, labelling=labelling)
     chain = _sample_chain(problem, fold, seed)
     states = []
     for name, line in lines.items():
@@ -86,17 +96,26 @@ def audit_batches(
         chain.records.append(record)
         if record.basis == "measured":
             states.append(_State(name, record.kept, before, record.extra["tried_sides"]))
+    who, who_blocks = annotators(chain)
+    next(r for r in chain.records if r.id == "label_errors").blocks += who_blocks
     shown.step("measuring every row")
     sums = BlockSums(1 + len(states), rng=np.random.default_rng(seed))
     # The rows go to a file at once: they are too many to keep, and would take a third pass to make again.
-    spool = tempfile.NamedTemporaryFile(suffix=".parquet")
-    _write_rows(Path(spool.name), _measured_frames(batches, problem, seed, states, sums))
+    with ExitStack() as opened:
+        spool = opened.enter_context(tempfile.NamedTemporaryFile(suffix=".parquet"))
+        with _earlier(previous, problem, n_rows) as earlier:
+            frames = _measured_frames(batches, problem, seed, states, sums, earlier)
+            suspects = _write_rows(Path(spool.name), read_ahead(frames))
+            changed, changed_blocks = ({}, []) if earlier is None else earlier.result()
+        opened.pop_all()  # the report keeps it
+    labels = next(r for r in chain.records if r.id == "label_errors")
+    labels.rows = None if labels.rows is None else suspects
     budget = assemble(
         chain.records, _draws(sums, states), task=problem.task, loss=problem.loss, n_test=n_rows, epistemic=None
     )
     shown.step("forecast")
     ahead, ahead_blocks = safe_forecast(problem, seed=seed)
-    sections = {r.id: r.blocks for r in chain.records} | {"forecast": ahead_blocks}
+    sections = {r.id: r.blocks for r in chain.records} | {"forecast": ahead_blocks, "previous": changed_blocks}
     problem.warnings.append(
         f"Corrections were learned, and tables made, on a sample of {len(sample)} of {n_rows} rows; the figures of "
         "the budget are of all rows."
@@ -106,12 +125,18 @@ def audit_batches(
         shutil.copyfile(spool.name, path)
 
     return AuditReport(
-        budget=replace(budget, forecast=ahead),
+        budget=replace(budget, forecast=ahead, previous=changed, annotators=who),
         chain=chain,
         total_losses=chain.losses(),
         sections=sections,
         row_writer=write_rows,
     )
+
+
+def _earlier(
+    previous: EarlierFile | None, problem: Problem, n_rows: int
+) -> AbstractContextManager[EarlierRows | None]:
+    return nullcontext() if previous is None else EarlierRows(previous, problem, n_rows, BATCH_ROWS)
 
 
 def _folds_of(batch_number: int, n: int, seed: int) -> NDArray[np.intp]:
@@ -143,8 +168,8 @@ def _sample_chain(problem: Problem, fold: NDArray[np.intp], seed: int) -> Chain:
                  fold=None, seed=seed, n_jobs=None, seeds=1)  # fmt: skip
 
 
-def _parts(batches: Batches, sample: Problem, seed: int) -> Iterator[tuple[Problem, NDArray[np.intp]]]:
-    """Yield each batch as a problem, with the folds of its rows."""
+def _parts(batches: Batches, sample: Problem, seed: int) -> Iterator[tuple[Predictions, Problem, NDArray[np.intp]]]:
+    """Yield each batch, itself and as a problem, with the folds of its rows."""
     for number, batch in enumerate(batches()):
         problem = replace(
             sample,
@@ -154,7 +179,7 @@ def _parts(batches: Batches, sample: Problem, seed: int) -> Iterator[tuple[Probl
             test_weight=batch.sample_weight,
             production_output=None,
         )
-        yield problem, _folds_of(number, len(batch), seed)
+        yield batch, problem, _folds_of(number, len(batch), seed)
 
 
 def _hard(batch: Predictions, sample: Problem) -> Floats:
@@ -189,47 +214,62 @@ def _draws(sums: BlockSums, states: list[_State]) -> Draws:
     return Draws(float(means[0]), drawn[:, 0], points, draws, tried)
 
 
-def _thresholds(problem: Problem) -> Floats | None:
+def _cutoffs(problem: Problem) -> LabelCutoffs | None:
     if not problem.is_classification or not problem.has_proba:
         return None
-    return np.asarray(ConfidentLearning().fit(problem.y_test, problem.test_output).thresholds_)
+    return LabelCutoffs(problem.y_test, problem.test_output)
 
 
 def _measured_frames(
-    batches: Batches, problem: Problem, seed: int, states: list[_State], sums: BlockSums
+    batches: Batches,
+    problem: Problem,
+    seed: int,
+    states: list[_State],
+    sums: BlockSums,
+    earlier: EarlierRows | None,
 ) -> Iterator[pd.DataFrame]:
-    """Measure each batch, add it to the sums, and yield its rows."""
-    thresholds = _thresholds(problem)
-    for part, fold in _parts(batches, problem, seed):
+    """Measure each batch, add it to the sums, compare it with the earlier version, and yield its rows."""
+    cutoffs = _cutoffs(problem)
+    for batch, part, fold in _parts(batches, problem, seed):
         measured = _measured(part, fold, states)
+        if earlier is not None:
+            earlier.update(part.y_test, answers(part, part.test_output), batch.ids)
         sums.update(np.column_stack(measured), part.test_weight)
-        yield _rows(part, measured, states, thresholds)
+        yield _rows(part, measured, states, cutoffs)
 
 
-def _rows(part: Problem, measured: list[Floats], states: list[_State], thresholds: Floats | None) -> pd.DataFrame:
-    """Return the rows of a batch: loss, label suspicion, and each line's change."""
+def _rows(
+    part: Problem, measured: list[Floats], states: list[_State], cutoffs: LabelCutoffs | None
+) -> pd.DataFrame:
+    """Return the rows of a batch: loss, label suspicion, each line's change, and why a row is suspect, in words."""
     total, *changes = measured
     columns: dict[str, Any] = {"split": "test", "loss": total}
-    if thresholds is not None:
-        given = part.test_output[np.arange(len(total)), part.y_test]
-        confident = np.where(part.test_output >= thresholds, part.test_output, -1.0)
-        columns["label_errors_score"] = 1 - given
-        columns["label_errors_flag"] = (confident.max(axis=1) >= 0) & (confident.argmax(axis=1) != part.y_test)
+    told = np.full(len(total), None, dtype=object)
+    if cutoffs is not None:
+        flags = cutoffs.flags(part.y_test, part.test_output)
+        columns["label_errors_score"] = 1 - part.test_output[np.arange(len(total)), part.y_test]
+        columns["label_errors_flag"] = flags
+        rows = np.flatnonzero(flags)
+        told[rows] = label_words(part, part.y_test, part.test_output, rows, unseen=False)
     for state, change in zip(states, changes, strict=True):
         columns[f"{state.id}_score"], columns[f"{state.id}_flag"] = np.abs(change), change != 0
+    columns["suspect"] = pd.array(told, dtype="string")
     return pd.DataFrame(columns)
 
 
-def _write_rows(path: Path, frames: Iterator[pd.DataFrame]) -> None:
+def _write_rows(path: Path, frames: Iterator[pd.DataFrame]) -> int:
+    """Write the rows as they come; return how many have a suspect label."""
     writer: pq.ParquetWriter | None = None
-    start = 0
+    start = suspects = 0
     try:
         for frame in frames:
             frame.insert(1, "index", np.arange(start, start + len(frame)))
             start += len(frame)
+            suspects += int(frame["label_errors_flag"].sum()) if "label_errors_flag" in frame else 0
             table = pa.Table.from_pandas(frame, preserve_index=False)
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table)
     finally:
         if writer is not None:
             writer.close()
+    return suspects

@@ -7,9 +7,14 @@ from corrigible.compare._capa import CapaMatrix as CapaMatrix
 from corrigible.compare._simplex_classifier import Compatibility as Compatibility
 from corrigible.compare._compatible_update import CompatibleUpdate as CompatibleUpdate
 from corrigible.compare._probability_ensemble import Complementarity as Complementarity
+from corrigible.compare._converter_check import Conversion as Conversion
+from corrigible.compare._converter_check import ConversionFinding as ConversionFinding
+from corrigible.compare._converter_check import ConverterCheck as ConverterCheck
+from corrigible.compare._cost_report import CostReport as CostReport
 from corrigible.compare._predictive_multiplicity import Discrepancy as Discrepancy
 from corrigible.compare._negative_flips import FlipAccumulator as FlipAccumulator
 from corrigible.compare._negative_flips import Flips as Flips
+from corrigible.compare._imbalance_selector import ImbalanceSelector as ImbalanceSelector
 from corrigible.compare._judge_bias import JudgeBias as JudgeBias
 from corrigible.compare._judge_panel import JudgePanel as JudgePanel
 from corrigible.compare._mil_unit_tests import MILUnitTest as MILUnitTest
@@ -33,10 +38,12 @@ from corrigible.compare._capa import capa_matrix as capa_matrix
 from corrigible.compare._cbft import cbft as cbft
 from corrigible.compare._simplex_classifier import compatibility_matrix as compatibility_matrix
 from corrigible.compare._probability_ensemble import complementarity as complementarity
+from corrigible.compare._cost_report import cost_report as cost_report
 from corrigible.compare._judge_bias import judge_bias as judge_bias
 from corrigible.compare._mil_unit_tests import mil_bags as mil_bags
 from corrigible.compare._mil_unit_tests import mil_unit_tests as mil_unit_tests
 from corrigible.compare._mode_connectivity import mode_connectivity as mode_connectivity
+from corrigible.compare._muscle import muscle as muscle
 from corrigible.compare._negative_flips import negative_flips as negative_flips
 from corrigible.compare._probability_ensemble import read_probabilities as read_probabilities
 from corrigible.compare._negative_flips import score_flips as score_flips

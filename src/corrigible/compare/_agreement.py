@@ -18,7 +18,7 @@ from scipy.special import betaincinv, ndtri
 from scipy.stats import fisher_exact
 
 from corrigible._card import Card
-from corrigible._utils.validation import check_number
+from corrigible._utils.validation import check_number, check_vector
 from corrigible.errors import DataError
 
 CARD = Card(
@@ -108,10 +108,12 @@ class AgreementAccumulator:
         self.confidence = confidence
         self.counts: dict[tuple[Any, Any, bool, bool], int] = {}
 
-    def update(self, pred_a: ArrayLike, pred_b: ArrayLike, y_true: ArrayLike) -> Self:
-        """Take in a batch: both models' answers and the right ones, each (n,)."""
+    def update(
+        self, pred_a: ArrayLike, pred_b: ArrayLike, y_true: ArrayLike, counts: ArrayLike | None = None
+    ) -> Self:
+        """Take in a batch: both models' answers, the right ones, and how often each row was seen (once), each (n,)."""
         a, b, y = _checked(pred_a, pred_b, y_true, "AgreementAccumulator")
-        return self._add(_cells(a, b, y))
+        return self._add(_cells(a, b, y, None if counts is None else _counts(counts, len(y))))
 
     def merge(self, other: Self) -> Self:
         """Take in what another accumulator has seen."""
@@ -205,11 +207,29 @@ def _checked(pred_a: ArrayLike, pred_b: ArrayLike, y_true: ArrayLike, by: str) -
     return list(columns.values())
 
 
-def _cells(a: NDArray[Any], b: NDArray[Any], y: NDArray[Any]) -> dict[tuple[Any, Any, bool, bool], int]:
+def _counts(counts: ArrayLike, n: int) -> NDArray[np.intp]:
+    by = "AgreementAccumulator"
+    found = check_vector(counts, n=n, name="counts", by=by, minimum=0)
+    if (found != np.floor(found)).any():
+        raise DataError(
+            f"'counts' of {by} must be whole numbers. Got {found[(found != np.floor(found)).argmax()]}."
+        )
+    return found.astype(np.intp)
+
+
+def _cells(
+    a: NDArray[Any], b: NDArray[Any], y: NDArray[Any], seen: NDArray[np.intp] | None
+) -> dict[tuple[Any, Any, bool, bool], int]:
     codes, answers = pd.factorize(np.concatenate([a, b]))
     codes_a, codes_b = np.split(codes, 2)
     right_a, right_b = (np.asarray(v == y, dtype=bool) for v in (a, b))
-    keys, counts = np.unique((codes_a * len(answers) + codes_b) * 4 + 2 * right_a + right_b, return_counts=True)
+    key = (codes_a * len(answers) + codes_b) * 4 + 2 * right_a + right_b
+    if seen is None:
+        keys, counts = np.unique(key, return_counts=True)
+    else:
+        keys, cell = np.unique(key, return_inverse=True)
+        counts = np.zeros(len(keys), dtype=np.intp)
+        np.add.at(counts, cell, seen)
     names = np.asarray(answers).tolist()
     return {
         (names[k // 4 // len(names)], names[k // 4 % len(names)], bool(k & 2), bool(k & 1)): c

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from corrigible._card import Card
+from corrigible._core.simplex import of_label, row_maxima
 from corrigible._utils.validation import check_labels, check_number
 from corrigible.errors import DataError
 
@@ -122,7 +123,7 @@ class CapaAccumulator:
     def update(self, proba_a: ArrayLike, proba_b: ArrayLike, y_true: ArrayLike) -> Self:
         """Take in a batch: probabilities of both models, each (n, k), and right options (n,)."""
         parts = _row_parts(proba_a, proba_b, y_true, self.discrete, "CapaAccumulator")
-        return self._add(len(parts), parts.sum(axis=0), parts[:, :4].T @ parts[:, :4])
+        return self._add(parts.shape[1], parts.sum(axis=1), parts[:4] @ parts[:4].T)
 
     def merge(self, other: Self) -> Self:
         """Take in what another accumulator has seen."""
@@ -219,7 +220,7 @@ def capa(
     check_number(confidence, name="confidence", by=by, low=0, high=1, closed="neither")
     parts = _row_parts(proba_a, proba_b, y_true, discrete, by)
     seen = CapaAccumulator(discrete=discrete, confidence=confidence)
-    return seen._add(len(parts), parts.sum(axis=0), parts[:, :4].T @ parts[:, :4]).compute()
+    return seen._add(parts.shape[1], parts.sum(axis=1), parts[:4] @ parts[:4].T).compute()
 
 
 def capa_matrix(proba: Sequence[ArrayLike] | Floats, y_true: ArrayLike, *, discrete: bool = False) -> CapaMatrix:
@@ -280,7 +281,7 @@ def _adjusted(observed: float, expected: float) -> float:
 
 
 def _row_parts(proba_a: ArrayLike, proba_b: ArrayLike, y_true: ArrayLike, discrete: bool, by: str) -> Floats:
-    """Columns (n, 6): overlap, both probabilities of the right option, 1 / (k - 1), both right or not."""
+    """Rows (6, n): overlap, both probabilities of the right option, 1 / (k - 1), both right or not."""
     a, there = _options(proba_a, "proba_a", by)
     b, there_b = _options(proba_b, "proba_b", by)
     _check_same(there, there_b, "proba_b", "proba_a", by)
@@ -288,10 +289,12 @@ def _row_parts(proba_a: ArrayLike, proba_b: ArrayLike, y_true: ArrayLike, discre
     best_a, best_b = _best(a, there), _best(b, there)
     if discrete:
         a, b = _one_hot(a, there), _one_hot(b, there)
-    rows = np.arange(len(y))
-    overlap = np.einsum("ij,ij->i", a, b)
-    inverse = 1 / (there.sum(axis=1) - 1)
-    return np.column_stack([overlap, a[rows, y], b[rows, y], inverse, best_a == y, best_b == y]).astype(np.float64)
+    parts = np.empty((6, len(y)))
+    parts[0] = np.einsum("ij,ij->i", a, b)
+    parts[1], parts[2] = of_label(a, y), of_label(b, y)
+    parts[3] = 1 / (there.sum(axis=1) - 1)
+    parts[4], parts[5] = best_a == y, best_b == y
+    return parts
 
 
 def _options(proba: ArrayLike, name: str, by: str) -> tuple[Floats, NDArray[np.bool_]]:
@@ -305,7 +308,7 @@ def _options(proba: ArrayLike, name: str, by: str) -> tuple[Floats, NDArray[np.b
     if p.ndim != 2 or p.shape[0] == 0 or p.shape[1] < 2:
         raise DataError(f"{name!r} of {by} must have shape (n, k) with a row and two options. Got shape {p.shape}.")
     there = ~np.isnan(p)
-    p = np.where(there, p, 0.0)
+    p = p if there.all() else np.where(there, p, 0.0)
     bad = (there.sum(axis=1) < 2) | (p < 0).any(axis=1) | ~(np.abs(p.sum(axis=1) - 1) <= _SUM_TOLERANCE)
     if bad.any():
         row = int(bad.argmax())
@@ -336,7 +339,7 @@ def _right(y_true: ArrayLike, there: NDArray[np.bool_], by: str) -> NDArray[np.i
 
 
 def _best(p: Floats, there: NDArray[np.bool_]) -> NDArray[np.intp]:
-    return np.asarray(np.where(there, p, -1.0).argmax(axis=1))
+    return row_maxima(p if there.all() else np.where(there, p, -1.0))[0]
 
 
 def _one_hot(p: Floats, there: NDArray[np.bool_]) -> Floats:

@@ -1,5 +1,6 @@
 # Written by tools/build_index.py from the cards.
 from corrigible.data._active_relabelling import ActiveRelabelling as ActiveRelabelling
+from corrigible.data._annotator_errors import AnnotatorErrors as AnnotatorErrors
 from corrigible.data._area_under_margin import AreaUnderMargin as AreaUnderMargin
 from corrigible.data._benchmark_cleaner import BenchmarkCleaner as BenchmarkCleaner
 from corrigible.data._cell_errors import CellErrors as CellErrors

@@ -33,8 +33,9 @@ CARD = Card(
     differs="As the authors' package, not the paper: of several classes that reach their threshold the row's "
     "most probable class is counted even if it does not reach its own, thresholds have a slack of 1e-6, each class "
     "is granted one rightly labelled row, and a row whose label is within 1e-6 of the most probable class is not "
-    "flagged. New here: the bootstrap interval of the number of errors, exact flags from batches, and a "
-    "confidence-weighted entropy without clipping, which ranks impossible labels first instead of last.",
+    "flagged. Of equally suspect rows the first are flagged, not those that an unstable sort puts first. New here: "
+    "the bootstrap interval of the number of errors, exact flags from batches, and a confidence-weighted entropy "
+    "without clipping, which ranks impossible labels first instead of last.",
     inputs="labels, pred_proba",
     stochastic=True,
     cost="O(n k): one pass over the probabilities, a partition of each class; 45 bytes a row beside the input",
@@ -43,7 +44,7 @@ CARD = Card(
     also=("ConfidentThresholds", "ConfidentJoint", "NoiseEstimate"),
     test_params=(
         {},
-        {"method": "prune_by_class", "tie_rule": "first"},
+        {"method": "prune_by_class"},
         {"method": "both", "score": "normalized_margin", "adjust_pred_proba": True},
         {"method": "confident_learning", "score": "confidence_weighted_entropy"},
         {"method": "predicted_neq_given"},
@@ -223,10 +224,6 @@ class ConfidentLearning(BaseEstimator):
         Lower the probabilities by the classes' thresholds before scoring, for unequally frequent classes.
     min_examples_per_class : int, default=1
         Rows of each class that the pruning methods leave unflagged.
-    tie_rule : {"sort", "first"}, default="sort"
-        Which of equally suspect rows are flagged when not all can be: those that numpy's default sort puts first,
-        as the authors' package does, which depends on the processor; or the first rows, the same everywhere and in
-        `fit_batches`, and faster where many probabilities are equal.
     alpha : float, default=0.05
         Miscoverage of the interval of the number of errors.
     random_state : int, Generator, RandomState or None
@@ -286,7 +283,6 @@ class ConfidentLearning(BaseEstimator):
         score: str = "self_confidence",
         adjust_pred_proba: bool = False,
         min_examples_per_class: int = 1,
-        tie_rule: str = "sort",
         alpha: float = 0.05,
         random_state: RandomState = None,
     ) -> None:
@@ -294,7 +290,6 @@ class ConfidentLearning(BaseEstimator):
         self.score = score
         self.adjust_pred_proba = adjust_pred_proba
         self.min_examples_per_class = min_examples_per_class
-        self.tie_rule = tie_rule
         self.alpha = alpha
         self.random_state = random_state
 
@@ -333,13 +328,9 @@ class ConfidentLearning(BaseEstimator):
             need = prune_counts(self.confident_joint_, self.min_examples_per_class)
             for rule in _PRUNING[self.method]:
                 if rule == "prune_by_class":
-                    mask &= by_class(
-                        rows, order, counts, need, keep=self.min_examples_per_class, tie_rule=self.tie_rule
-                    )
+                    mask &= by_class(rows, order, counts, need, keep=self.min_examples_per_class)
                 else:
-                    mask &= by_noise_rate(
-                        p, rows, order, counts, need, keep=self.min_examples_per_class, tie_rule=self.tie_rule
-                    )
+                    mask &= by_noise_rate(p, rows, order, counts, need, keep=self.min_examples_per_class)
         self.issue_mask = mask
         self.issue_scores = self._scores(rows, p)
         self.suggested_label = np.where(mask, rows.argmax, y)
@@ -348,7 +339,7 @@ class ConfidentLearning(BaseEstimator):
     def fit_batches(self, batches: Iterable[tuple[ArrayLike, ArrayLike]]) -> Self:
         """Score and flag rows that do not fit in memory together: three passes over the batches.
 
-        The result is that of `fit` on all rows with ``tie_rule="first"``, but for thresholds summed in float64.
+        The result is that of `fit` on all rows, but for thresholds summed in float64.
         Memory: 17 bytes a row for the results, and 16 for each row that is flagged, up to threefold meanwhile.
 
         Parameters
@@ -409,7 +400,6 @@ class ConfidentLearning(BaseEstimator):
     def _check(self) -> None:
         by = "ConfidentLearning"
         check_choice(self.method, METHODS, name="method", by=by)
-        check_choice(self.tie_rule, ("sort", "first"), name="tie_rule", by=by)
         check_count(self.min_examples_per_class, name="min_examples_per_class", by=by, low=0)
         check_number(self.alpha, name="alpha", by=by, low=0, high=1, closed="neither")
         check_choice(self.score, SCORES, name="score", by=by)

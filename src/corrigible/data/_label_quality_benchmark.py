@@ -29,11 +29,13 @@ from corrigible._utils.files import write_text
 from corrigible._utils.parallel import parallel_map
 from corrigible._utils.random import seed_estimator
 from corrigible._utils.validation import check_choice, check_count, check_number
+from corrigible.data._active_relabelling import ActiveRelabelling
 from corrigible.data._area_under_margin import AreaUnderMargin
 from corrigible.data._confident_learning import ConfidentLearning
 from corrigible.data._data_map import DataMap
 from corrigible.data._knn_shapley import KNNShapley
 from corrigible.data._label_leaderboard import LabelLeaderboard
+from corrigible.data._neighbour_agreement import NeighbourAgreement
 from corrigible.data._self_confidence import LabelQuality
 from corrigible.errors import DataError, InvalidParameterError
 from corrigible.models import TrainingDynamics
@@ -48,8 +50,8 @@ CARD = Card(
     refs=("goswami2023aqua", "xia2020part", "demsar2006statistical"),
     source="https://github.com/autonlab/aqua",
     differs="For tables and scikit-learn models; the paper's text, images and time series, and its networks, are "
-    "not there; SimiFeat and CINCER are not among the methods, which any detector can join. "
-    "Class-dependent noise has a random matrix with a rate a class. Human noise is a second label column "
+    "not there. Active relabelling (CINCER) takes part with the margins that it asks by: nobody answers. Any detector "
+    "can join. Class-dependent noise has a random matrix with a rate a class. Human noise is a second label column "
     "that the user gives. Intervals resample tables.",
     inputs="tables, models, methods",
     stochastic=True,
@@ -107,12 +109,13 @@ class _FromDynamics:
 
 @dataclass(frozen=True)
 class _FromRows:
-    """A detector that takes features and labels and asks no model."""
+    """A detector that takes features and labels."""
 
     detector: Any
 
     def __call__(self, trial: _Trial) -> Found:
-        found = clone(self.detector).fit(StandardScaler().fit_transform(trial.X), trial.labels)
+        detector = seed_estimator(clone(self.detector), trial.seed)
+        found = detector.fit(StandardScaler().fit_transform(trial.X), trial.labels)
         return found.issue_scores, found.issue_mask
 
 
@@ -138,6 +141,9 @@ METHODS: dict[str, Method] = {
     "entropy": _FromProba(LabelQuality(score="confidence_weighted_entropy", share=0.2)),
     "classification filter": _filter,
     "neighbours' Shapley value": _FromRows(KNNShapley()),
+    "neighbour agreement, ranking": _FromRows(NeighbourAgreement()),
+    "neighbour agreement, vote": _FromRows(NeighbourAgreement(method="vote")),
+    "active relabelling, unanswered": _FromRows(ActiveRelabelling()),
     "area under the margin": _FromDynamics(AreaUnderMargin()),
     "data map": _FromDynamics(DataMap(share=0.2)),
 }
@@ -280,6 +286,11 @@ def _checked_table(name: str, table: tuple[Any, ...], noises: Sequence[str], by:
     human = None
     if X.ndim != 2 or len(X) != len(y[1]) or not np.isfinite(X).all():
         raise DataError(f"Table {name!r} of {by} must be a finite matrix with a row a label. Got shape {X.shape}.")
+    if np.bincount(y[1]).min() < 2:
+        rare = y[0][np.bincount(y[1]).argmin()]
+        raise DataError(
+            f"Each class of table {name!r} of {by} needs two rows, to train and to test. Class {rare} has 1."
+        )
     if len(table) > 2:
         known = np.searchsorted(y[0], np.asarray(table[2])).clip(max=len(y[0]) - 1)
         if not np.array_equal(y[0][known], np.asarray(table[2])):

@@ -1,4 +1,4 @@
-"""Model files: skops by default, pickle only when told to."""
+"""Model files: skops by default, ONNX, pickle only when told to."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from corrigible._utils.files import atomic_path
 from corrigible._utils.optional import require
 from corrigible.errors import DataError, UnsafeFileError, nearest
+from corrigible.models._onnx import load_onnx
 
 # Types from these packages are code that is installed here on purpose; loading them runs nothing from the file.
 _TRUSTED = (
@@ -41,7 +42,7 @@ def load_model(path: str | Path, *, trust_pickle: bool = False) -> Any:
     Parameters
     ----------
     path : str or Path
-        A ``.skops`` file; or, if `trust_pickle`, a pickle or joblib file.
+        A ``.skops`` or ``.onnx`` file; or, if `trust_pickle`, a pickle or joblib file.
     trust_pickle : bool
         Allow a pickle, which can run any code when loaded.
 
@@ -61,6 +62,8 @@ def load_model(path: str | Path, *, trust_pickle: bool = False) -> Any:
             start = file.read(4)
     except OSError as error:
         raise DataError(f"The model file {str(path)!r} cannot be read: {error.strerror}.") from error
+    if path.suffix.lower() == ".onnx":
+        return load_onnx(path)
     if not start.startswith(b"PK"):
         return _load_pickle(path, start, trust_pickle)
     skops_io = require("skops.io", extra="all", by="Loading a model")

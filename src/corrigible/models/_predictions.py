@@ -44,6 +44,8 @@ class Predictions:
         Columns that name groups.
     weight, time, split, id : str, optional
         Columns of row weights, times, split names and row ids.
+    others : tuple of str
+        Further columns to keep, such as who labelled a row.
 
     Examples
     --------
@@ -65,6 +67,7 @@ class Predictions:
     time: str | None = None
     split: str | None = None
     id: str | None = None
+    others: tuple[str, ...] = ()
 
     @classmethod
     def from_frame(cls, frame: Any, **roles: Any) -> Self:
@@ -75,8 +78,8 @@ class Predictions:
         frame : dataframe
             One row a prediction.
         **roles
-            ``target``, ``proba``, ``prediction``, ``groups``, ``weight``, ``time``, ``split``, ``id``: column
-            names; ``classes``: labels in the order of ``proba``.
+            ``target``, ``proba``, ``prediction``, ``groups``, ``weight``, ``time``, ``split``, ``id``,
+            ``others``: column names; ``classes``: labels in the order of ``proba``.
 
         Raises
         ------
@@ -224,6 +227,11 @@ class Predictions:
             return None
         return check_sample_weight(self._column(self.weight), len(self), by=_OWNER)
 
+    @property
+    def ids(self) -> pd.Series | None:
+        """Row ids (n,), or None."""
+        return None if self.id is None else self._column(self.id).rename(self.id)
+
     def to_pandas(self) -> pd.DataFrame:
         """Return the whole table as pandas."""
         return self.table.to_pandas()
@@ -253,7 +261,7 @@ class Predictions:
 
     def _columns(self) -> list[str]:
         single = [self.target, self.prediction, self.weight, self.time, self.split, self.id]
-        return list(dict.fromkeys([*self.proba, *self.groups, *(c for c in single if c)]))
+        return list(dict.fromkeys([*self.proba, *self.groups, *(c for c in single if c), *self.others]))
 
     def _check_columns(self, names: Sequence[str]) -> None:
         for name in self._columns():

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
-from corrigible._registry import list_methods
+from corrigible._registry import card, list_methods
 from corrigible.errors import UnknownNameError, nearest
 
 STATUSES = ("planned", "draft", "checked", "reproduced", "not reproduced")
@@ -48,7 +48,7 @@ class Paper:
     @property
     def methods(self) -> list[str]:
         """Names of the methods that implement it."""
-        return list_methods(paper=self.slug)
+        return list(_methods().get(self.slug, ()))
 
     @property
     def status(self) -> str:
@@ -58,6 +58,16 @@ class Paper:
     def to_dict(self) -> dict[str, Any]:
         """Return the row, with the names of its methods, as a JSON-ready dict."""
         return {**asdict(self), "methods": self.methods}
+
+
+@functools.lru_cache(maxsize=1)
+def _methods() -> dict[str, list[str]]:
+    """Return the names of methods by paper, in one pass over the cards."""
+    found: dict[str, list[str]] = {}
+    for name in list_methods():
+        for slug in card(name).papers:
+            found.setdefault(slug, []).append(name)
+    return found
 
 
 @functools.lru_cache(maxsize=1)

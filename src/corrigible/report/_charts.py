@@ -11,6 +11,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any
 
 import vl_convert
@@ -91,6 +92,12 @@ def render(spec: Spec, ident: str, css: str = "") -> Markup:
     config = {"aria": False, "font": FONT, "axis": axis, "view": {"stroke": None}}
     text = vl_convert.vegalite_to_svg({**spec, "padding": 2, "config": config}, allowed_base_urls=[])
     return _adopt(text, ident, css)
+
+
+def start_engine() -> None:
+    """Start the chart engine in a thread: it takes a second, which can pass beside other work."""
+    # Waited for at exit: a thread that is killed inside the engine ends the process badly.
+    Thread(target=lambda: vl_convert.vegalite_to_svg({"mark": "bar"}, allowed_base_urls=[])).start()
 
 
 def _adopt(text: str, ident: str, css: str) -> Markup:

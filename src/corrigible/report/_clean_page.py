@@ -78,6 +78,7 @@ def _overview(s: Summary) -> list[dict[str, Any]]:
         low, high = labels["interval"]
         items = [{"label": "Estimated wrong labels", "value": labels["estimated_errors"], "low": low, "high": high}]
         blocks.append({"kind": "metrics", "items": items})
+    blocks += told.get("annotator_blocks", [])
     if groups := told.get("groups"):
         body = [[g["group"], g["rows"], g["confidence"], g["ratio"], g["pvalue"]] for g in groups[:10]]
         names = ["Group", "Rows", "Mean confidence", "Ratio", "p-value"]

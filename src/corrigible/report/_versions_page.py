@@ -12,7 +12,7 @@ from corrigible.report._summary import clean as plain
 
 LOSS_NAMES = {
     "zero_one": "Share of wrong rows", "log": "Log loss", "brier": "Brier score", "squared": "Squared error",
-    "absolute": "Absolute error",
+    "absolute": "Absolute error", "token_f1": "One minus token F1",
 }  # fmt: skip
 MEASURE_NAMES = {
     "negative_flips": "Share of rows that turned wrong",
@@ -23,6 +23,7 @@ MEASURE_NAMES = {
     "group_negative_flips": "Largest share that turned wrong in a group",
     "group_loss_increase": "Largest fall of a group's accuracy",
     "slowdown": "How many times as long an answer takes",
+    "score_fall": "Mean over the rows of how far the score falls",
 }
 _AGREEMENT = {
     "agreement": ("Same answers", "Share of rows with one answer."),
@@ -98,7 +99,7 @@ def _parts(s: Summary) -> list[tuple[str, str, list[dict[str, Any]]]]:
         ("flips", "What turned", _flips(s)),
         ("groups", "Groups", _groups(s)),
         ("alike", "How alike the versions are", [*_alike(s), *_costs(s)]),
-        ("rows", "Rows that turned wrong", _listed(s)),
+        ("rows", f"Rows that turned {_worse(s)}", _listed(s)),
     ]
 
 
@@ -132,6 +133,8 @@ def _flips(s: Summary) -> list[dict[str, Any]]:
          "high": f["positive_interval"][1], "format": "percent"},
     ]  # fmt: skip
     blocks: list[dict[str, Any]] = [{"kind": "metrics", "items": items}]
+    if s["score_change"]:
+        items += [{"label": f"Mean {k} of the score", "value": v} for k, v in s["score_change"].items()]
     if s["task"] == "classification":
         items.append({"label": "Wrong in both, differently", "value": f["inconsistent_rate"], "format": "percent"})
         if is_number(f["relative_negative_rate"]):
@@ -198,12 +201,13 @@ def _costs(s: Summary) -> list[dict[str, Any]]:
 
 def _contradiction(s: Summary) -> str:
     """Say which costs fall while others rise: no single one of them tells which version is cheaper."""
-    known = {n: c for n, c in s["costs"].items() if is_number(c["old"]) and is_number(c["new"])}
-    less = [n for n, c in known.items() if c["new"] < c["old"]]
-    more = [n for n, c in known.items() if c["new"] > c["old"]]
-    if not less or not more:
+    pairs = s["contradictions"]
+    if not pairs:
         return ""
-    return f"These contradict each other: {', '.join(less)} fell, {', '.join(more)} rose."
+    less = {c["falls"]: c["fall"] for c in pairs}
+    more = {c["rises"]: c["rise"] for c in pairs}
+    fell, rose = (", ".join(f"{n} (times {significant(r)})" for n, r in found.items()) for found in (less, more))
+    return f"These contradict each other, beyond their intervals: {fell} fell, {rose} rose."
 
 
 def _listed(s: Summary) -> list[dict[str, Any]]:
@@ -216,5 +220,6 @@ def _listed(s: Summary) -> list[dict[str, Any]]:
     left = s["flips"]["n_negative"] - len(rows)
     note = f"The {count(len(rows))} on which the old version was surest; " if "old_confidence" in kept else ""
     note += f"turned.parquet holds all {count(s['flips']['n_negative'])}." if left > 0 else ""
-    return [{"kind": "table", "title": "Right before, wrong now", "columns": [names[n] for n in kept],
+    title = "Right before, wrong now" if s["task"] == "classification" else "Answers whose score fell"
+    return [{"kind": "table", "title": title, "columns": [names[n] for n in kept],
              "rows": [[r[n] for n in kept] for r in rows], "note": note if left > 0 else ""}]  # fmt: skip

@@ -15,6 +15,7 @@ from corrigible.report._summary import Summary
 _REALISED = SERIES[1]
 _FITS = {"wide": (800, 230, 7), "narrow": (285, 210, 3)}
 _MAX_RULES, _MAX_POINTS = 80, 150
+_SHARES = {"accuracy", "roc_auc", "precision", "recall", "specificity", "f1"}
 
 
 def watch_chart(chunks: Sequence[Summary], metric: str, reference: Any, ident: str, decimals: int) -> Chart:
@@ -43,13 +44,21 @@ def watch_chart(chunks: Sequence[Summary], metric: str, reference: Any, ident: s
 
 
 def _row(chunk: Summary, metric: str) -> Summary:
-    e, r = chunk["estimated"].get(metric) or {}, chunk["realised"].get(metric) or {}
+    e, r = (_within(chunk[kind].get(metric) or {}, metric) for kind in ("estimated", "realised"))
     return {
         "x": chunk["x"], "label": chunk["label"], "rows": chunk["rows"], "value": e.get("value"), "low": e.get("low"),
         "high": e.get("high"), "band_low": e.get("band_low"), "band_high": e.get("band_high"),
         "alert": bool(e.get("alert")), "seen": r.get("value"), "seen_low": r.get("band_low"),
         "seen_high": r.get("band_high"), "seen_alert": bool(r.get("alert")),
     }  # fmt: skip
+
+
+def _within(reading: Summary, metric: str) -> Summary:
+    """End the range of chance where the metric ends: beyond, it would be drawn and mean nothing."""
+    least = float("-inf") if metric == "business_value" else 0.0
+    most = 1.0 if metric in _SHARES or metric.startswith("true_") else float("inf")
+    ends = {k: min(max(reading[k], least), most) for k in ("band_low", "band_high") if is_number(reading.get(k))}
+    return {**reading, **ends}
 
 
 def _table(rows: Sequence[Summary], metric: str) -> Summary:

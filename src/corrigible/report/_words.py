@@ -14,6 +14,9 @@ BASIS_MEANING = {
     "not_applicable": "nothing to count for this model and these data",
 }
 
+# Drift is told of from this p-value on.
+_SURELY = 0.05
+
 
 def width(holder: Any) -> float | None:
     """Return the width of an interval, or None."""
@@ -166,7 +169,47 @@ def forecast(budget: Summary) -> list[str]:
             f"Handing the {figure(float(share), kind='percent')[0]} of rows the model is least sure of to a person "
             f"would leave {figure(float(target), kind='percent')[0]} of the whole loss on the rows the model keeps."
         )
+    said += [_unlike(f, u), _drift(f, u)]
     return [text for text in [*said, sentence(str(f.get("why") or ""))] if text]
+
+
+def _unlike(f: Summary, u: Unit) -> str:
+    """Return what is said of production rows that are unlike known ones; nothing where there may be none."""
+    unlike = f.get("unlike") or {}
+    share = unlike.get("share") or {}
+    if not is_number(share.get("low")) or share["low"] <= 0:
+        return ""
+    value, low, high = (f"{100 * share[k]:.1f}" for k in ("value", "low", "high"))
+    said = f"Of the production rows, {value} % [{low}, {high}] are unlike the {unlike.get('of', 'known')} rows"
+    far, near = (unlike.get(k) for k in ("loss_of_small_p_values", "loss_of_others"))
+    if far and near:
+        said += (
+            f": rows that lie far from them are forecast at {_amount(far, u)}, the others at {_amount(near, u)}. The "
+            "former figure is the less sure, for no known row tells of such"
+        )
+    return f"{said}."
+
+
+def _drift(f: Summary, u: Unit) -> str:
+    """Return what is said of drift of all columns together; nothing where it may be none."""
+    drift = f.get("drift") or {}
+    auc, change, p = drift.get("auc") or {}, drift.get("loss_change") or {}, drift.get("p_value")
+    if not is_number(p) or not is_number(auc.get("value")) or p > _SURELY:
+        return ""
+    said = f"All columns together have moved from test to production (kernel two-sample test, p = {p:.2g})"
+    if not is_number(auc.get("low")) or auc["low"] <= 0.5:
+        return f"{said}, though a classifier does not tell the rows apart."
+    said += f"; a classifier tells the rows apart with an AUC of {auc['value']:.3f}"
+    if is_number(change.get("value")):
+        moved, interval = (
+            u.difference(change["value"], signed=True),
+            u.interval(change.get("low"), change.get("high")),
+        )
+        said += (
+            f"; weighting test rows to look like production moves their loss by {moved}"
+            f"{f' {interval}' if interval else ''}, an interval that takes the weights as known and is too narrow"
+        )
+    return f"{said}."
 
 
 def _previous_short(previous: Summary) -> str:

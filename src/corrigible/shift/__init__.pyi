@@ -5,6 +5,7 @@ from corrigible.shift._average_thresholded_confidence import AverageThresholdedC
 from corrigible.shift._axis_report import AxisReport as AxisReport
 from corrigible.shift._axis_report import AxisSplit as AxisSplit
 from corrigible.shift._cbpe import CBPE as CBPE
+from corrigible.shift._classifier_two_sample_test import ClassifierTwoSampleTest as ClassifierTwoSampleTest
 from corrigible.shift._commonness_report import CommonnessReport as CommonnessReport
 from corrigible.shift._cross_domain_agreement import CrossDomainAgreement as CrossDomainAgreement
 from corrigible.shift._importance_weighting import DensityRatio as DensityRatio
@@ -22,6 +23,7 @@ from corrigible.shift._maximum_weighted_likelihood import MaximumWeightedLikelih
 from corrigible.shift._pca_reconstruction_drift import ReconstructionDrift as ReconstructionDrift
 from corrigible.shift._ulsif import ULSIF as ULSIF
 from corrigible.shift._axis_report import axis_report as axis_report
+from corrigible.shift._classifier_two_sample_test import classifier_two_sample_test as classifier_two_sample_test
 from corrigible.shift._commonness_report import commonness_report as commonness_report
 from corrigible.shift._cross_domain_agreement import cross_domain_agreement as cross_domain_agreement
 from corrigible.shift._generalization_disagreement import generalization_disagreement as generalization_disagreement

@@ -13,25 +13,36 @@ from corrigible.testing import (
     _calibrators,
     _conformal,
     _detectors,
+    _editors,
     _estimators,
     _general,
     _laws,
     _measures,
+    _mergers,
     _performance,
 )
 from corrigible.testing._samples import built
 
 Check = Callable[[Card, dict[str, Any]], None]
 # What tells whether an extra is installed.
-_MODULES = {"torch": "torch", "lm": "transformers", "ot": "ot", "scale": "dask", "web": "starlette"}
+_MODULES = {
+    "torch": "torch",
+    "lm": "transformers",
+    "onnx": "skl2onnx",
+    "ot": "ot",
+    "scale": "dask",
+    "web": "starlette",
+}
 
 _BY_KIND: dict[str, tuple[Check, ...]] = {
     "calibrator": (*_general.CLASS_CHECKS, *_calibrators.CHECKS),
     "conformal": (*_general.CLASS_CHECKS, *_conformal.CHECKS),
     "detector": (*_general.CLASS_CHECKS, *_detectors.CHECKS),
+    "editor": _editors.CHECKS,
     "estimator": (*_general.CLASS_CHECKS, *_estimators.CHECKS),
     "law": (*_general.CLASS_CHECKS, *_laws.CHECKS),
     "measure": _measures.CHECKS,
+    "merger": _mergers.CHECKS,
     "performance_estimator": (*_general.CLASS_CHECKS, *_performance.CHECKS),
 }
 _CLAIMS: dict[str, Check] = {
@@ -39,6 +50,7 @@ _CLAIMS: dict[str, Check] = {
     **_conformal.CLAIMS,
     **_detectors.CLAIMS,
     **_measures.CLAIMS,
+    **_mergers.CLAIMS,
 }
 
 
@@ -47,7 +59,8 @@ def checks_for(card: Card) -> list[Check]:
     unknown = set(card.claims) - set(_CLAIMS)
     if unknown:
         raise ValueError(f"The card of {card.name!r} claims {sorted(unknown)}, which no check measures.")
-    return [*_general.CHECKS, *_BY_KIND[card.kind], *(_CLAIMS[c] for c in card.claims)]
+    of_kind = _BY_KIND[card.kind]
+    return [*_general.CHECKS, *of_kind, *(_CLAIMS[c] for c in card.claims)]
 
 
 def check_method(name: str) -> None:

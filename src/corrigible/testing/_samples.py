@@ -144,6 +144,7 @@ _SAMPLES: dict[str, Callable[[], tuple[NDArray[Any], ...]]] = {
     "pred_proba, y": classification,
     "pred_proba, y, groups": _grouped_proba,
     "scores, y, groups": grouped_scores,
+    "y, groups": lambda: grouped_scores()[1:],
     "proba": lambda: (classification(n_classes=3)[0],),
     "votes, people": _votes,
     "prediction, y, groups": _grouped_values,

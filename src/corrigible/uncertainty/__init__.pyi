@@ -2,6 +2,7 @@
 from corrigible.uncertainty._adaptive_conformal import AdaptiveConformal as AdaptiveConformal
 from corrigible.uncertainty._bayesian_binning import BayesianBinning as BayesianBinning
 from corrigible.uncertainty._beta_calibration import BetaCalibration as BetaCalibration
+from corrigible.uncertainty._conformalized_quantile_regressor import CQR as CQR
 from corrigible.uncertainty._calibration_error import CalibrationErrorInterval as CalibrationErrorInterval
 from corrigible.uncertainty._calibration_error import CalibrationErrorSum as CalibrationErrorSum
 from corrigible.uncertainty._pair_predictor import CheatCorrected as CheatCorrected
@@ -15,6 +16,7 @@ from corrigible.uncertainty._deup import DEUP as DEUP
 from corrigible.uncertainty._deep_ensemble import DeepEnsemble as DeepEnsemble
 from corrigible.uncertainty._dirichlet_calibration import DirichletCalibration as DirichletCalibration
 from corrigible.uncertainty._fixed_predictor_rejector import FixedPredictorRejector as FixedPredictorRejector
+from corrigible.uncertainty._gp_dimension_curve import GPDimensionCurve as GPDimensionCurve
 from corrigible.uncertainty._group_residuals import GroupResiduals as GroupResiduals
 from corrigible.uncertainty._group_scaling import GroupScaling as GroupScaling
 from corrigible.uncertainty._histogram_binning import HistogramBinning as HistogramBinning
@@ -39,9 +41,11 @@ from corrigible.uncertainty._reject_curve import RejectCurve as RejectCurve
 from corrigible.uncertainty._calibration_error import ReliabilityCurve as ReliabilityCurve
 from corrigible.uncertainty._risk_control import RiskControl as RiskControl
 from corrigible.uncertainty._score_decomposition import ScoreDecomposition as ScoreDecomposition
+from corrigible.uncertainty._score_decomposition import ScoreDecompositionSum as ScoreDecompositionSum
 from corrigible.uncertainty._seed_ensemble import SeedEnsemble as SeedEnsemble
 from corrigible.uncertainty._selective_ensemble import SelectiveEnsemble as SelectiveEnsemble
 from corrigible.uncertainty._spline_calibration import SplineCalibration as SplineCalibration
+from corrigible.uncertainty._split_conformal import SplitConformal as SplitConformal
 from corrigible.uncertainty._split_conformal_classifier import SplitConformalClassifier as SplitConformalClassifier
 from corrigible.uncertainty._split_conformal_regressor import SplitConformalRegressor as SplitConformalRegressor
 from corrigible.uncertainty._temperature_scaling import TemperatureScaling as TemperatureScaling
@@ -52,6 +56,8 @@ from corrigible.uncertainty._calibration_error import calibration_error_interval
 from corrigible.uncertainty._pair_predictor import cheat_corrected as cheat_corrected
 from corrigible.uncertainty._reject_curve import defer_share as defer_share
 from corrigible.uncertainty._ensemble_disagreement import ensemble_disagreement as ensemble_disagreement
+from corrigible.uncertainty._gp_dimension_curve import gp_dimension_curve as gp_dimension_curve
+from corrigible.uncertainty._gp_dimension_curve import gp_dimension_limit as gp_dimension_limit
 from corrigible.uncertainty._multicalibration import group_calibration_error as group_calibration_error
 from corrigible.uncertainty._smooth_calibration_error import ks_calibration_error as ks_calibration_error
 from corrigible.uncertainty._model_specific_ood import model_specific_ood as model_specific_ood

@@ -24,6 +24,7 @@ CARD = Card(
     papers=(),
     refs=("romano2019conformalized",),
     source="https://github.com/yromano/cqr",
+    also=("CQR",),
     differs="Where the correction is negative by more than half an interval, the interval shrinks to its middle.",
     inputs="quantiles, y",
     stochastic=False,
@@ -153,3 +154,6 @@ class ConformalizedQuantileRegressor(BaseEstimator):
         crossed = low > high
         low[crossed] = high[crossed] = (low[crossed] + high[crossed]) / 2
         return np.column_stack([low, high])
+
+
+CQR = ConformalizedQuantileRegressor  # the name that the paper and its readers use

@@ -52,7 +52,6 @@ CARD = Card(
     use_when="A claim on what a network does should not rest on the one set of weights that was trained.",
     avoid_when="The question is what other training runs would do: members share all that this run learnt. Train several.",
     also=("PopulationEffects", "population_effects"),
-    excused={"check_pure": "a class that takes a network; the sample inputs hold none"},
     requires=("torch",),
 )
 

@@ -7,15 +7,18 @@ Original: https://github.com/aijordan/reliabilitydiag
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
+from scipy.special import xlogy
 
 from corrigible._card import Card
 from corrigible._core.blocks import checked_proba
 from corrigible._core.losses import ROW_LOSS
 from corrigible._utils.validation import check_choice, check_count, check_labels, check_sample_weight
+from corrigible.errors import DataError, InvalidParameterError
 
 CARD = Card(
     name="score_decomposition",
@@ -27,7 +30,7 @@ CARD = Card(
     differs="The paper's isotonic recalibration serves two classes; more classes are recalibrated by a "
     "shift a bin (Brier) or factors a cell (log), with the bias of fitting them to their own rows removed.",
     inputs="y, pred_proba",
-    also=("ScoreDecomposition",),
+    also=("ScoreDecomposition", "ScoreDecompositionSum"),
     stochastic=False,
     cost="O(n k log n); log with more than two classes up to 200 passes of O(n k)",
     use_when="You want to know how much of a Brier score or log loss recalibration could win.",
@@ -143,6 +146,87 @@ def score_decomposition(
         recalibrated = whole - part(p, labels, weight, n_bins)
         uncertainty = _uncertainty(labels, weight, k, score)
     return ScoreDecomposition(whole, whole - recalibrated, uncertainty - recalibrated, uncertainty)
+
+
+class ScoreDecompositionSum:
+    """Accumulator of `score_decomposition` by isotonic regression: rows in any split and order.
+
+    Stated probabilities are put into `n_cells` cells of equal width, and frequencies of the cells, not of single values,
+    are made monotone; the score itself is exact. Two classes are as ``method="corp"``. More classes have a Brier score
+    only: each class is recalibrated against the others, and parts are summed over classes.
+
+    Parameters
+    ----------
+    score : {"brier", "log"}, default="brier"
+        As in `score_decomposition`.
+    n_cells : int, default=4096
+        Cells a class.
+
+    Examples
+    --------
+    >>> from corrigible.uncertainty import ScoreDecompositionSum
+    >>> first = ScoreDecompositionSum().update([0, 0], [0.1, 0.1])
+    >>> first.merge(ScoreDecompositionSum().update([1, 1], [0.4, 0.4])).compute().discrimination
+    0.25
+    """
+
+    def __init__(self, *, score: str = "brier", n_cells: int = 4096) -> None:
+        self.score = check_choice(score, ("brier", "log"), name="score", by="ScoreDecompositionSum")
+        self.n_cells = check_count(n_cells, name="n_cells", by="ScoreDecompositionSum")
+        self.sums_: Floats | None = None  # (events, 2, cells): weight, and weight of rows where the event came
+        self.total_ = 0.0
+
+    def update(self, y: ArrayLike, pred_proba: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Self:
+        """Take in rows: labels (n,), probabilities (n, n_classes) or (n,), and weights (n,)."""
+        by = "ScoreDecompositionSum"
+        p = checked_proba(pred_proba, by=by).astype(np.float64, copy=False)
+        n, k = p.shape
+        if self.score == "log" and k > 2:
+            raise DataError(f"{by} has a log score for two classes only. Got {k}. Take the Brier score.")
+        labels = check_labels(y, n=n, n_classes=k, name="y", by=by)
+        weight = check_sample_weight(sample_weight, n, by=by)
+        events = [1] if k == 2 else range(k)
+        sums = np.empty((len(events), 2, self.n_cells))
+        for row, c in enumerate(events):
+            cells = np.minimum((p[:, c] * self.n_cells).astype(np.intp), self.n_cells - 1)
+            sums[row, 0] = np.bincount(cells, weight, self.n_cells)
+            sums[row, 1] = np.bincount(cells, weight * (labels == c), self.n_cells)
+        return self._add(sums, float(weight @ ROW_LOSS[self.score](labels, p)))
+
+    def merge(self, other: ScoreDecompositionSum) -> Self:
+        """Take in what another accumulator with the same parameters has seen."""
+        if (self.score, self.n_cells) != (other.score, other.n_cells):
+            raise InvalidParameterError("ScoreDecompositionSum merges only with one of the same parameters.")
+        return self if other.sums_ is None else self._add(other.sums_, other.total_)
+
+    def compute(self) -> ScoreDecomposition:
+        """Return the parts for all rows seen."""
+        if self.sums_ is None:
+            raise DataError("ScoreDecompositionSum has seen no rows. Call update first.")
+        size = float(self.sums_[0, 0].sum())
+        recalibrated = uncertainty = 0.0
+        for mass, seen in self.sums_:
+            filled = mass > 0
+            m, e = mass[filled], seen[filled]
+            stated = np.clip(isotonic_regression(e / m, weights=m).x, 0.0, 1.0)
+            recalibrated += _cell_loss(m, e, stated, self.score) / size
+            uncertainty += _cell_loss(size, e.sum(), e.sum() / size, self.score) / size
+        whole = self.total_ / size
+        return ScoreDecomposition(whole, whole - recalibrated, uncertainty - recalibrated, uncertainty)
+
+    def _add(self, sums: Floats, total: float) -> Self:
+        if self.sums_ is not None and self.sums_.shape != sums.shape:
+            raise DataError("'pred_proba' of ScoreDecompositionSum must keep its number of classes.")
+        self.sums_ = sums if self.sums_ is None else self.sums_ + sums
+        self.total_ += total
+        return self
+
+
+def _cell_loss(mass: Any, seen: Any, stated: Any, score: str) -> float:
+    """Return the loss of rows of cells, `seen` of whose weight had the event, if all of a cell state one probability."""
+    if score == "log":
+        return float(-np.sum(xlogy(seen, stated) + xlogy(mass - seen, 1 - stated)))
+    return float(np.sum(seen * (1 - stated) ** 2 + (mass - seen) * stated**2))
 
 
 def _isotonic(p: Floats, y: NDArray[np.intp], weight: Floats) -> Floats:

@@ -12,8 +12,19 @@ from numpy.typing import NDArray
 from corrigible._core.losses import CLASSIFICATION, REGRESSION
 from corrigible._utils.tables import check_column
 from corrigible._utils.validation import check_choice, check_number
-from corrigible.errors import DataError
-from corrigible.versions._inputs import Answers, Roles, TestRows, Version, classes_of, is_regression, open_version
+from corrigible.errors import DataError, InvalidParameterError
+from corrigible.versions._costs import Costs, measured_costs
+from corrigible.versions._inputs import (
+    Answers,
+    ColumnVersion,
+    Roles,
+    TestRows,
+    Version,
+    classes_of,
+    is_regression,
+    no_answer,
+    open_version,
+)  # fmt: skip
 from corrigible.versions._report import VersionReport
 from corrigible.versions._tally import CONFIDENCE_EDGES, Rows, Tally, flips_of
 from corrigible.versions._verdict import check_limits, exceeded, verdict_of
@@ -35,8 +46,10 @@ def compare_versions(
     proba_columns: Sequence[str] = (),
     proba: bool = False,
     loss: str | None = None,
+    match: str = "exact",
     tolerance: float = 0.0,
     limits: Mapping[str, float] | None = None,
+    costs: bool = True,
     trust_pickle: bool = False,
     seed: int = 0,
 ) -> VersionReport:
@@ -64,10 +77,15 @@ def compare_versions(
     loss : str, optional
         Loss of the verdict: ``zero_one``, ``log``, ``brier``, ``squared`` or ``absolute``. By default zero-one, and
         absolute for values.
+    match : {"exact", "normalised", "token_f1"}, default="exact"
+        How answers in text are compared with the target: as they are; without case, blanks, punctuation, articles and
+        the spelling of numbers; or graded by the F1 score of their tokens, where rows turn whose score falls or rises.
     tolerance : float, default=0.0
         Rise of the mean loss that is no harm.
     limits : mapping of str to float, optional
         What must not be exceeded, such as ``{"negative_flips": 0.01}``: see `VersionReport.measures`.
+    costs : bool, default=True
+        Measure what models cost, on at most 200 rows.
     trust_pickle : bool, default=False
         Allow pickled models.
     seed : int, default=0
@@ -99,6 +117,7 @@ def compare_versions(
     ('better', 20)
     """
     check_number(tolerance, name="tolerance", by=_BY, low=0.0)
+    check_choice(match, ("exact", "normalised", "token_f1"), name="match", by=_BY)
     limits = check_limits(limits or {})
     rows = TestRows(test)
     roles = Roles(target, id, tuple(groups), tuple(drop), prediction_column, tuple(proba_columns), proba)
@@ -106,18 +125,21 @@ def compare_versions(
         if name is not None:
             check_column(name, rows.names, by=f"--test, as {flag} names it,")
     versions = [open_version(v, n, rows, roles, trust_pickle=trust_pickle) for v, n in ((old, "OLD"), (new, "NEW"))]
-    labels = rows.column(target)
-    if labels.isna().any():
-        raise DataError(
-            f"The target {target!r} of --test must have values. Row {int(labels.isna().argmax())} has none."
+    labels = rows.distinct(target)
+    if match != "exact" and any(v.model is not None or getattr(v, "is_proba", False) for v in versions):
+        raise InvalidParameterError(
+            f"The 'match' of {_BY} applies to answers in text, in columns or files. Got {match!r} with a model or "
+            "probabilities: leave it out."
         )
-    regression = is_regression(versions, labels)
-    loss = check_choice(loss or ("absolute" if regression else "zero_one"),
-                        REGRESSION if regression else CLASSIFICATION, name="loss", by=_BY)  # fmt: skip
-    classes = () if regression else classes_of(versions, labels, roles)
-    tally = Tally(classes, regression=regression, seed=seed)
+    regression = match == "exact" and is_regression(versions, labels)
+    known = ("token_f1",) if match == "token_f1" else REGRESSION if regression else CLASSIFICATION
+    loss = check_choice(loss or {REGRESSION: "absolute", CLASSIFICATION: "zero_one"}.get(known, "token_f1"),
+                        known, name="loss", by=_BY)  # fmt: skip
+    classes = () if regression or match != "exact" else classes_of(versions, labels, roles)
+    tally = Tally(classes, regression=regression, seed=seed, match=match)
     unmatched = _fill(tally, rows, versions, roles, classes)
-    return _reported(tally, versions, loss, tolerance, limits, unmatched)
+    found = measured_costs(versions, int(tally.flips.sum()), more=costs, seed=seed)
+    return _reported(tally, found, loss, tolerance, limits, unmatched)
 
 
 def _fill(
@@ -129,7 +151,7 @@ def _fill(
     left_out = np.zeros(2, dtype=np.intp)
     seen: pd.Index | None = None
     example: list[Any] = [None, None]
-    for first, frame in test.batches(list(dict.fromkeys(needed))):
+    for first, frame in test.batches(list(dict.fromkeys(needed)), coded=_coded(versions, roles)):
         if roles.id is not None:
             seen = _once(seen, frame[roles.id], roles.id)
         known = [v.known(frame, first) for v in versions]
@@ -139,17 +161,20 @@ def _fill(
                 example[i] = frame[roles.id].iloc[int((~k).argmax())]
         kept = known[0] & known[1]
         if kept.any():
-            tally.update(_rows(frame[kept], first + np.flatnonzero(kept), versions, roles, classes))
+            tally.update(
+                _rows(frame if kept.all() else frame[kept], first + np.flatnonzero(kept), versions, roles, classes)
+            )
     n = int(tally.flips.sum())
     if n < _MIN_ROWS:
         raise DataError(
             f"A comparison needs at least {_MIN_ROWS} rows that both versions answered. There are {n}"
             + (f"; {left_out.max()} rows of --test are not in a file of predictions." if left_out.any() else ".")
         )
-    if not tally.regression and tally.answers_that_are_labels == 0:
+    if not tally.regression and not tally.graded and tally.answers_that_are_labels == 0:
         raise DataError(
             "No answer of either version is a label of the target. If the columns hold probabilities, say so with "
-            f"--proba. The target has {', '.join(map(repr, classes[:4]))}, the answers "
+            f"--proba; if they hold free text, try --match normalised. "
+            f"The target has {', '.join(map(repr, classes[:4] or list(tally.labels.known)[:4]))}, the answers "
             f"{', '.join(repr(k) for k in list(tally.labels.known)[-3:])}."
         )
     return [
@@ -158,6 +183,13 @@ def _fill(
         for i, v in enumerate(versions)
         if left_out[i]
     ]  # fmt: skip
+
+
+def _coded(versions: list[Version], roles: Roles) -> list[str]:
+    """Return the columns of labels and groups; models get their features as they are."""
+    answers = [c for v in versions if isinstance(v, ColumnVersion) and not v.is_proba for c in v.given]
+    features = {c for v in versions if v.model is not None for c in v.columns()} | {roles.id}
+    return [c for c in dict.fromkeys((roles.target, *roles.groups, *answers)) if c not in features]
 
 
 def _once(seen: pd.Index | None, ids: pd.Series, name: str) -> pd.Index:
@@ -175,7 +207,9 @@ def _rows(
 ) -> Rows:
     old, new = (_answered(version, frame, numbers, classes) for version in versions)
     ids = None if roles.id is None else frame[roles.id].to_numpy()
-    return Rows(numbers, ids, frame[roles.target].to_numpy(), old, new, frame[list(roles.groups)])
+    target = frame[roles.target].array
+    y = target if isinstance(target, pd.Categorical) else frame[roles.target].to_numpy()
+    return Rows(numbers, ids, y, old, new, frame[list(roles.groups)])
 
 
 def _answered(
@@ -184,14 +218,13 @@ def _answered(
     answers = version.answer(frame, numbers, classes)
     missing = pd.isna(answers.label)
     if missing.any():
-        row = int(numbers[missing.argmax()])
-        raise DataError(f"{version.name} must have an answer to each row. Row {row} has none.")
+        raise no_answer(version.name, numbers, missing)
     return answers
 
 
 def _reported(
     tally: Tally,
-    versions: list[Version],
+    costs: Costs,
     loss: str,
     tolerance: float,
     limits: Mapping[str, float],
@@ -203,7 +236,7 @@ def _reported(
     has_both = "log" in changes
     report = VersionReport(
         n=int(tally.flips.sum()),
-        task="regression" if tally.regression else "classification",
+        task="generation" if tally.graded else "regression" if tally.regression else "classification",
         loss=loss,
         tolerance=tolerance,
         verdict=verdict_of(changes[loss], tolerance),
@@ -211,11 +244,13 @@ def _reported(
         flips=tally.flip_summary(),
         groups={c: {g: flips_of(k) for g, k in sorted(found.items())} for c, found in tally.by_group.items()},
         confidence=_by_confidence(tally),
-        agreement={} if tally.regression else tally.agreement(),
+        agreement={} if tally.regression or tally.graded else tally.agreement(),
         calibration={
             name: s.compute() for name, s in zip(("old", "new"), tally.calibration, strict=True) if has_both
         },
-        costs=_costs(versions, int(tally.flips.sum())),
+        costs=costs.values,
+        contradictions=costs.contradictions,
+        score_change=tally.score_change(),
         turned=tally.turned(),
         warnings=warnings,
         limits=dict(limits),
@@ -230,14 +265,3 @@ def _by_confidence(tally: Tally) -> list[dict[str, Any]]:
         if counts.sum():
             found.append({"low": low, "high": high, "flips": flips_of(counts)})
     return found
-
-
-def _costs(versions: list[Version], n: int) -> dict[str, dict[str, float]]:
-    """Return what an answer costs, where both versions are models: time as they were asked here, and size on disk."""
-    if any(v.model is None for v in versions):
-        return {}
-    found = {"seconds a thousand rows": [1000 * v.seconds / n for v in versions]}
-    sizes = [v.n_bytes for v in versions]
-    if all(sizes):
-        found["megabytes on disk"] = [size / 1e6 for size in sizes if size]
-    return {name: dict(zip(("old", "new"), values, strict=True)) for name, values in found.items()}

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import is_regressor
 
+from corrigible._core.simplex import row_maxima
 from corrigible._utils.fitting import first_line
 from corrigible._utils.scan import column_names, scan
 from corrigible._utils.tables import check_column, check_same_columns, expand, read_table
@@ -24,6 +25,7 @@ Floats = NDArray[np.floating]
 _TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".pq", ".feather", ".arrow")
 _SUM_TOLERANCE = 1e-3
 BATCH_ROWS = 131_072
+SAMPLE_ROWS = 200  # of a model's rows, on which its costs are measured
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,21 @@ class Roles:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one version says of some rows: labels or values (n,), and probabilities (n, k) where it has them."""
+    """What one version says of some rows: labels or values (n,), or probabilities (n, k) of classes.
 
-    label: NDArray[Any]
-    p: Floats | None
+    Columns of probabilities are contiguous, so that what is summed over a row's few classes takes whole columns.
+    """
+
+    label: NDArray[Any] | pd.Categorical[Any]
+    p: Floats | None = None
+    confidence: Floats | None = None
+
+    @classmethod
+    def of_proba(cls, p: Floats, classes: tuple[Any, ...]) -> Answers:
+        """Return answers that are the likeliest classes, the first of equals."""
+        p = np.asfortranarray(p, dtype=np.float64)
+        best, top = row_maxima(p)
+        return cls(pd.Categorical.from_codes(best, dtype=pd.CategoricalDtype(list(classes))), p, top)
 
 
 class Version(Protocol):
@@ -79,13 +92,15 @@ class TestRows:
             empty = [pd.DataFrame(columns=c) for c in (self.names, column_names(path, by=by))]
             check_same_columns(*empty, first=str(self._files[0]), second=str(path), by=by)
 
-    def batches(self, columns: Sequence[str]) -> Iterator[tuple[int, pd.DataFrame]]:
-        """Yield the number of the first row of each batch, and the batch."""
+    def batches(self, columns: Sequence[str], *, coded: Sequence[str] = ()) -> Iterator[tuple[int, pd.DataFrame]]:
+        """Yield the number of the first row of each batch, and the batch; text of coded columns may be categories."""
         first = 0
         if self._frame is not None:
             parts: Iterator[pd.DataFrame] = iter([self._frame[list(columns)]])
         else:
-            parts = (b for f in self._files for b in scan(f, columns, batch_rows=BATCH_ROWS, by=self.by))
+            parts = (
+                b for f in self._files for b in scan(f, columns, batch_rows=BATCH_ROWS, by=self.by, coded=coded)
+            )
         for part in parts:
             yield first, part
             first += len(part)
@@ -95,6 +110,23 @@ class TestRows:
     def column(self, name: str) -> pd.Series:
         """Return one column whole."""
         return pd.concat([part[name] for _, part in self.batches([name])], ignore_index=True)
+
+    def distinct(self, name: str) -> pd.Series:
+        """Return the values of a column, each once, in the order in which they are met.
+
+        Raises
+        ------
+        DataError
+            If one is missing.
+        """
+        found = []
+        for first, part in self.batches([name], coded=[name]):
+            values = part[name]
+            if values.hasnans:
+                row = first + int(values.isna().to_numpy().argmax())
+                raise DataError(f"The target {name!r} of {self.by} must have values. Row {row} has none.")
+            found.append(pd.Series(values.unique()))
+        return pd.concat(found, ignore_index=True).drop_duplicates(ignore_index=True)
 
 
 @dataclass
@@ -106,6 +138,7 @@ class ModelVersion:
     features: list[str]
     n_bytes: int | None = None
     seconds: float = 0.0
+    sample: pd.DataFrame | None = field(default=None, repr=False)
 
     def columns(self) -> list[str]:
         """Return its features."""
@@ -118,16 +151,17 @@ class ModelVersion:
     def answer(self, frame: pd.DataFrame, numbers: NDArray[np.intp], classes: tuple[Any, ...]) -> Answers:
         """Ask the model."""
         X, started = frame[self.features], time.perf_counter()
+        if self.sample is None:
+            self.sample = X.head(SAMPLE_ROWS)
         try:
             if classes and hasattr(self.model, "predict_proba"):
-                p: Floats | None = ask(self.model, X, np.asarray(classes, dtype=object))
-                label = _hard(p, classes)  # type: ignore[arg-type]
+                answers = Answers.of_proba(ask(self.model, X, np.asarray(classes, dtype=object)), classes)
             else:
-                p, label = None, np.asarray(self.model.predict(X))
+                answers = Answers(np.asarray(self.model.predict(X)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{self.name} cannot predict the rows of --test: {first_line(error)}") from error
         self.seconds += time.perf_counter() - started
-        return Answers(label, p)
+        return answers
 
 
 @dataclass
@@ -286,29 +320,38 @@ def _check_order(table: pd.DataFrame, test: TestRows, roles: Roles, by: str, *, 
 def _taken(
     table: pd.DataFrame, is_proba: bool, classes: tuple[Any, ...], name: str, numbers: NDArray[np.intp]
 ) -> Answers:
-    missing = table.isna().to_numpy().any(axis=1)
-    if missing.any():
-        raise DataError(f"{name} must have an answer to each row. Row {int(numbers[missing.argmax()])} has none.")
     if not is_proba:
-        return Answers(table.iloc[:, 0].to_numpy(), None)
+        values = table.iloc[:, 0].array
+        return Answers(values if isinstance(values, pd.Categorical) else table.iloc[:, 0].to_numpy())
     for column in table:
         if not pd.api.types.is_numeric_dtype(table[column]):
             raise DataError(f"Column {column!r} of {name} must hold probabilities. It is {table[column].dtype}.")
-    p = table.to_numpy(dtype=np.float64)
-    p = np.column_stack([1 - p[:, 0], p[:, 0]]) if p.shape[1] == 1 else p
-    wrong = ((p < 0) | (p > 1)).any(axis=1) | (np.abs(p.sum(axis=1) - 1) > _SUM_TOLERANCE)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"The probabilities of {name} must lie in [0, 1] and sum to 1. Row {int(numbers[row])} has "
-            f"{', '.join(f'{v:.6g}' for v in p[row][:6])}."
-        )
-    return Answers(_hard(p, classes), p)
+    p = np.empty((len(table), max(2, table.shape[1])), order="F")
+    for j, column in enumerate(table):
+        p[:, j] = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
+    if table.shape[1] == 1:
+        p[:, 0], p[:, 1] = 1 - p[:, 0], p[:, 0].copy()
+    _check_proba(p, name, numbers)
+    return Answers.of_proba(p, classes)
 
 
-def _hard(p: Floats, classes: tuple[Any, ...]) -> NDArray[Any]:
-    best = p[:, 1] > p[:, 0] if p.shape[1] == 2 else p.argmax(axis=1)
-    return np.asarray(pd.Series(list(classes)).to_numpy()[best.astype(np.intp)])
+def _check_proba(p: Floats, name: str, numbers: NDArray[np.intp]) -> None:
+    right = (p.min(axis=1) >= 0) & (p.max(axis=1) <= 1) & (np.abs(p.sum(axis=1) - 1) <= _SUM_TOLERANCE)
+    if right.all():
+        return
+    missing = np.asarray(np.isnan(p).any(axis=1))
+    if missing.any():
+        raise no_answer(name, numbers, missing)
+    row = int((~right).argmax())
+    raise DataError(
+        f"The probabilities of {name} must lie in [0, 1] and sum to 1. Row {int(numbers[row])} has "
+        f"{', '.join(f'{v:.6g}' for v in p[row][:6])}."
+    )
+
+
+def no_answer(name: str, numbers: NDArray[np.intp], missing: NDArray[np.bool_]) -> DataError:
+    """Return the error that a version has no answer to some of the rows with these numbers."""
+    return DataError(f"{name} must have an answer to each row. Row {int(numbers[missing.argmax()])} has none.")
 
 
 def classes_of(versions: Sequence[Version], target: pd.Series, roles: Roles) -> tuple[Any, ...]:

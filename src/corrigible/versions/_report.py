@@ -33,7 +33,7 @@ class VersionReport:
     n : int
         Rows that both versions answered.
     task : str
-        ``classification`` or ``regression``.
+        ``classification``, ``regression`` or ``generation`` (graded texts).
     loss : str
         Loss of the verdict.
     tolerance : float
@@ -43,7 +43,8 @@ class VersionReport:
     changes : dict
         By loss: ``old``, ``new``, ``change``, and its paired bootstrap interval ``low``, ``high``.
     flips : Flips
-        Rows that turned; for values, rows whose absolute error rose (negative) or fell (positive).
+        Rows that turned; for values, rows whose absolute error rose (negative) or fell (positive); for
+        graded texts, rows whose score fell or rose.
     groups : dict of dict of Flips
         By column and group.
     confidence : list of dict
@@ -54,7 +55,13 @@ class VersionReport:
     calibration : dict
         Debiased expected calibration error of ``old`` and ``new``, top label, 15 bins.
     costs : dict
-        ``old`` and ``new`` of what an answer costs, for models.
+        ``old`` and ``new`` of what an answer costs, for models: time as they were asked, size on disk, and the
+        indicators of `corrigible.compare.cost_report`.
+    contradictions : list of dict
+        Pairs of costs of which one falls and the other rises beyond their intervals: ``falls``, ``rises``, and how many
+        times the old version's each is, ``fall``, ``rise``.
+    score_change : dict
+        Of graded texts, the mean over rows of how far the score falls (``fall``) and rises (``rise``).
     turned : DataFrame
         The rows that turned.
     warnings : list of str
@@ -80,6 +87,8 @@ class VersionReport:
     calibration: dict[str, float]
     costs: dict[str, dict[str, float]]
     turned: pd.DataFrame
+    contradictions: list[dict[str, Any]] = field(default_factory=list)
+    score_change: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     limits: dict[str, float] = field(default_factory=dict)
     exceeded: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -100,8 +109,10 @@ class VersionReport:
             "inconsistent": self.flips.inconsistent_rate,
             "loss_increase": change["change"],
         }
-        if self.task == "regression":
+        if self.task != "classification":
             found = {k: found[k] for k in ("negative_flips", "loss_increase")}
+        if self.score_change:
+            found["score_fall"] = self.score_change["fall"]
         if self.calibration:
             found["calibration_increase"] = self.calibration["new"] - self.calibration["old"]
         large = [f for column in self.groups.values() for f in column.values() if f.n >= _MIN_GROUP]
@@ -109,7 +120,8 @@ class VersionReport:
             found["group_negative_flips"] = max(f.negative_rate for f in large)
             if self.task == "classification":
                 found["group_loss_increase"] = max(f.old_accuracy - f.new_accuracy for f in large)
-        if time := self.costs.get("seconds a thousand rows"):
+        # As they were asked, the old version comes first and pays for what a process loads once.
+        if time := self.costs.get("seconds a row in batches", self.costs.get("seconds a thousand rows")):
             found["slowdown"] = time["new"] / max(time["old"], 1e-12)
         return found
 
@@ -137,6 +149,7 @@ class VersionReport:
             "groups": {c: {g: _flips(f) for g, f in found.items()} for c, found in self.groups.items()},
             "confidence": [{**c, "flips": _flips(c["flips"])} for c in self.confidence],
             "agreement": self.agreement, "calibration": self.calibration, "costs": self.costs,
+            "contradictions": self.contradictions, "score_change": self.score_change,
             "warnings": self.warnings, "settings": self.settings, "versions": versions(),
         }))  # fmt: skip
 

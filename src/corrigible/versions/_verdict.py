@@ -14,7 +14,7 @@ VERDICTS = {
 }
 MEASURES = (
     "negative_flips", "relative_negative_flips", "inconsistent", "loss_increase", "calibration_increase",
-    "group_negative_flips", "group_loss_increase", "slowdown",
+    "group_negative_flips", "group_loss_increase", "slowdown", "score_fall",
 )  # fmt: skip
 
 
