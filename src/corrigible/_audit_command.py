@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -48,7 +49,9 @@ def audit(
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Load a pickle, which can run code.")
     ] = False,
-    config: Annotated[File, typer.Option(help="An audit.toml to repeat, in place of all of the above.")] = None,
+    config: Annotated[
+        File, typer.Option(help="An audit.toml to repeat, in place of all above but --n-jobs.")
+    ] = None,
     fail_on: FailOn = None,
     out: Annotated[str, typer.Option("--out", help="Folder to write.")] = "report/",
     overwrite: Annotated[
@@ -65,6 +68,8 @@ def audit(
 
     if config is not None:
         settings = AuditSettings.from_toml(config)
+        if n_jobs is not None:  # how many fits run side by side changes nothing but the time
+            settings = replace(settings, n_jobs=n_jobs)
     else:
         for flag, value in (("--test", test), ("--target", target)):
             if value is None:

@@ -3,6 +3,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def _programs():
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
+def postgres(request):
     """Address of a server: the one of CORRIGIBLE_POSTGRES, else one started for these tests on loopback."""
     if address := os.environ.get("CORRIGIBLE_POSTGRES"):
         yield address
@@ -25,7 +26,9 @@ def postgres(tmp_path_factory):
     pytest.importorskip("psycopg")
     if (programs := _programs()) is None:
         pytest.skip("PostgreSQL is not installed")
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not in pytest's own folder: a later pytest, such as one a test starts, closes that to other accounts.
+    folder = Path(tempfile.mkdtemp(prefix="corrigible-postgres-"))
+    request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
     who = {}
     if os.geteuid() == 0:  # the server refuses to run as root
         try:
@@ -34,9 +37,6 @@ def postgres(tmp_path_factory):
             pytest.skip("PostgreSQL has no account to run under")
         who = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         os.chown(folder, account.pw_uid, account.pw_gid)
-        for parent in folder.parents:
-            if parent.stat().st_uid == 0 and parent not in (Path("/"), Path("/tmp")):
-                parent.chmod(parent.stat().st_mode | 0o111)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

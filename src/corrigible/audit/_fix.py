@@ -17,6 +17,7 @@ from scipy import stats
 from corrigible._core.bootstrap import bootstrap_means, percentile_interval
 from corrigible._utils.files import atomic_path, write_text
 from corrigible._utils.folders import new_folder
+from corrigible._utils.parallel import one_thread
 from corrigible._utils.progress import SILENT, Progress, progress
 from corrigible._utils.validation import check_number
 from corrigible._utils.versions import versions
@@ -165,6 +166,7 @@ model = load_model("{folder}/model.skops")
 model.predict(table)"""
 
 
+@one_thread()
 def fix(
     report: AuditReport,
     remedies: Sequence[str],

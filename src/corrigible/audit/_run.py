@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from corrigible._core.bootstrap import bootstrap_means
+from corrigible._utils.parallel import one_thread
 from corrigible._utils.progress import SILENT, Progress, progress
 from corrigible._utils.validation import check_choice, check_count
 from corrigible.audit import _correction_lines as corrections
@@ -52,6 +53,7 @@ LINES: dict[str, Callable[[Chain], LineRecord]] = {
 N_STEPS = len(LINES) + 3
 
 
+@one_thread()
 def audit(
     model: Any,
     X_train: pd.DataFrame,
@@ -143,6 +145,7 @@ def audit(
         return audit_problem(problem, seeds=seeds, seed=seed, n_jobs=n_jobs, lines=lines, shown=shown)
 
 
+@one_thread()
 def audit_predictions(
     predictions: Predictions,
     *,

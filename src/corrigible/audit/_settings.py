@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from corrigible._utils.files import sha256
+from corrigible._utils.parallel import one_thread
 from corrigible._utils.progress import Progress, progress
 from corrigible._utils.tables import check_column, check_same_columns, expand, read_table
 from corrigible._utils.validation import check_count
@@ -168,6 +169,7 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+@one_thread()
 def run_audit(settings: AuditSettings, *, out: str = "report/", quiet: bool = False) -> AuditReport:
     """Run the audit that the settings describe.
 
@@ -207,6 +209,7 @@ def _described(report: AuditReport, settings: AuditSettings, out: str) -> AuditR
     return report
 
 
+@one_thread()
 def fix_folder(
     folder: str | Path,
     remedies: Sequence[str],
