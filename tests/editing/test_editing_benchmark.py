@@ -3,15 +3,16 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from corrigible.editing import GRACE, EditingBenchmark, EditProbes  # noqa: E402
+from corrigible.editing import GRACE, EditingBenchmark, EditingResults, EditProbes  # noqa: E402
 from corrigible.editing._ability_tasks import ability_tasks, choose  # noqa: E402
 from corrigible.editing._edit_scores import word_entropy  # noqa: E402
-from corrigible.errors import InvalidParameterError  # noqa: E402
+from corrigible.errors import DataError, InvalidParameterError  # noqa: E402
 from corrigible.models import Dense, Edit, EditRequest, Probe, applied_edits  # noqa: E402
 
 ASKED = [
@@ -100,7 +101,7 @@ def test_negative_flips(taught):
 
 def test_modes(model):
     benchmark = EditingBenchmark({"nothing": Nothing()}, sizes=(1, 2), texts=TEXTS)
-    table = benchmark.run(model, ASKED[:2], quiet=True)
+    table = benchmark.run(model, ASKED[:2], quiet=True).table
     expected = [("single", 2), ("batch", 1), ("batch", 2), ("sequential", 1), ("sequential", 2)]
     assert list(zip(table["mode"], table["n"], strict=True)) == expected
     assert (table["efficacy"] == 0.0).all()
@@ -122,11 +123,78 @@ def test_it_resumes(model, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         benchmark.run(model, ASKED, quiet=True)
     assert [p.name for p in tmp_path.iterdir()] == ["a-batch-1.json"]
-    table = benchmark.run(model, ASKED, quiet=True)
+    table = benchmark.run(model, ASKED, quiet=True).table
     assert Counted.calls == 3
-    again = benchmark.run(model, ASKED, quiet=True)
+    again = benchmark.run(model, ASKED, quiet=True).table
     assert Counted.calls == 3
     assert again["kl"].tolist() == table["kl"].tolist()
+
+
+def test_what_is_kept_of_other_requests_is_measured_anew(model, tmp_path):
+    def run(asked):
+        return EditingBenchmark({"grace": GRACE(n_steps=5)}, modes=["batch"], sizes=[1], folder=tmp_path).run(
+            model, asked, quiet=True
+        )
+
+    run(ASKED[:1])
+    first = (tmp_path / "grace-batch-1.json").read_text()
+    run(ASKED[:1])
+    assert (tmp_path / "grace-batch-1.json").read_text() == first
+    run(ASKED[1:])
+    assert (tmp_path / "grace-batch-1.json").read_text() != first
+
+
+def test_a_sequence_is_measured_on_its_way(model):
+    class Havocs(Havoc):
+        calls = 0
+
+        def propose(self, model, requests):
+            Havocs.calls += 1
+            return super().propose(model, requests)
+
+    benchmark = EditingBenchmark({"havoc": Havocs()}, modes=["sequential"], sizes=(1, 2, 3), texts=TEXTS)
+    table = benchmark.run(model, ASKED, quiet=True).table
+    assert Havocs.calls == 3
+    assert table["n"].tolist() == [1, 2, 3]
+    assert table["kl"].is_monotonic_increasing
+
+
+def results():
+    rows = [
+        {"editor": editor, "mode": mode, "n": n, "efficacy": value, "kl": 0.0, "ability": 0.5, "portability": np.nan}
+        for editor, values in (("a|b", (1.0, 0.0, 1.0)), ("<i>", (1.0, 1.0, 1.0)))
+        for mode, n, value in (
+            *(("single", 3, v) for v in values), ("sequential", 1, values[0]), ("sequential", 3, values[1])
+        )
+    ]  # fmt: skip
+    return EditingResults(pd.DataFrame(rows))
+
+
+def test_results_hold_means_and_intervals():
+    found = results()
+    assert found.table["efficacy"].tolist() == pytest.approx([2 / 3, 1.0, 0.0, 1.0, 1.0, 1.0])
+    mean, low, high = found.interval("efficacy")["a|b"]
+    assert mean == pytest.approx(2 / 3)
+    assert (low, high) == (0.0, 1.0)
+    assert found.interval("efficacy")["<i>"] == (1.0, 1.0, 1.0)
+    assert np.isnan(found.interval("portability")["<i>"]).all()
+    with pytest.raises(InvalidParameterError, match="score"):
+        found.interval("kind")
+    with pytest.raises(DataError, match="single"):
+        EditingResults(found.each[found.each["mode"] == "sequential"]).interval()
+
+
+def test_results_as_pages(tmp_path):
+    found = results()
+    assert found.shown("single", 3)["efficacy"].tolist() == ["0.67 [0.00, 1.00]", "1.00 [1.00, 1.00]"]
+    assert "portability" not in found.shown("single", 3)
+    page = found.save(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<td><i></td>" not in page
+    assert "&lt;i&gt;" in page
+    assert "<svg" in page
+    assert page.count("<h2>") == 4
+    assert "3 edits one after another\n-------------------------" in found.to_rst()
+    assert [p["title"] for p in found.spec()["concat"]][:1] == ["efficacy"]
 
 
 def test_choices_go_by_mean_probability(model):

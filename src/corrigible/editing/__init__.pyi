@@ -6,6 +6,7 @@ from corrigible.editing._editing_benchmark import EditProbes as EditProbes
 from corrigible.editing._editing_benchmark import EditScores as EditScores
 from corrigible.editing._edit_sequence import EditSequence as EditSequence
 from corrigible.editing._editing_benchmark import EditingBenchmark as EditingBenchmark
+from corrigible.editing._editing_benchmark import EditingResults as EditingResults
 from corrigible.editing._fine_tune import FineTune as FineTune
 from corrigible.editing._edit_sequence import ForgettingKnee as ForgettingKnee
 from corrigible.editing._grace import GRACE as GRACE

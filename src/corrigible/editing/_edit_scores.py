@@ -20,6 +20,7 @@ from corrigible.models import EditRequest, LanguageModel, Probe
 Floats = NDArray[np.floating]
 PREFIX = "It is known that "
 _SPOKEN = 5  # requests whose longer continuations tell fluency
+_ROWS = 8  # texts a pass
 _STEP = 8  # every how many tokens the next-token distribution is compared
 
 
@@ -143,11 +144,12 @@ class EditProbes:
         said = {kind: [once[p] for p in group] for kind, group in asked.items()}
         right = [names(s, q.answer or "") for s, q in zip(said["questions"], self.questions, strict=True)]
         tasks = ability_tasks() if self.abilities else {}
+        perplexities, log_p = self._read(model)
         return Answers(
             said,
             model.generate(asked["bare"][:_SPOKEN], max_new_tokens=40),
-            model.perplexities(self.texts, max_tokens=self.max_tokens),
-            self._log_p(model),
+            perplexities,
+            log_p,
             np.array(right, dtype=bool),
             {name: choose(model, choices).astype(float) for name, choices in tasks.items()},
         )
@@ -189,13 +191,21 @@ class EditProbes:
         said = zip(before.said[kind], after.said[kind], self._probes(kind), strict=True)
         return _mean([names(now, p.answer) for then, now, (_, p) in said if p.answer and names(then, p.answer)])
 
-    def _log_p(self, model: LanguageModel) -> Any:
+    def _read(self, model: LanguageModel) -> tuple[Floats, Any]:
+        """Return the perplexity of each text, and the next-token distributions at every eighth token, in one pass."""
         torch = require("torch", extra="lm", by="EditProbes")
         rows = [model.encode(t)[: self.max_tokens] for t in self.texts]
-        batch = model.batch(rows)
-        where = [(i, p) for i, row in enumerate(rows) for p in range(_STEP - 1, len(row), _STEP)]
+        perplexities, kept = [], []
         with torch.no_grad():
-            return model.logits(batch, where).float().log_softmax(dim=-1)
+            for at in range(0, len(rows), _ROWS):
+                group = rows[at : at + _ROWS]
+                where = [(r, p) for r, row in enumerate(group) for p in range(len(row))]
+                found = model.logits(model.batch(group), where).float().log_softmax(dim=-1)
+                for row, log_p in zip(group, found.split([len(row) for row in group]), strict=True):
+                    told = log_p[:-1].gather(1, torch.tensor(row[1:], device=log_p.device)[:, None])
+                    perplexities.append(float(torch.exp(-told.double().mean())))
+                    kept.append(log_p[_STEP - 1 :: _STEP].clone())
+        return np.array(perplexities), torch.cat(kept)
 
 
 def word_entropy(text: str) -> float:
