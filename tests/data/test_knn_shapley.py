@@ -87,3 +87,7 @@ def test_bad_input():
         KNNShapley().fit(np.zeros((3, 1)), [0, 1])
     with pytest.raises(DataError, match="columns"):
         KNNShapley().fit(np.zeros((3, 1)), [0, 1, 0], X_test=np.zeros((1, 2)), y_test=[0])
+    with pytest.raises(DataError, match=r"Row 1 has 0\.5; VeracityScores"):
+        KNNShapley().fit(np.zeros((3, 1)), [0.0, 0.5, 1.0])
+    with pytest.raises(DataError, match="Row 2 has none"):
+        KNNShapley().fit(np.zeros((3, 1)), ["a", "b", None])

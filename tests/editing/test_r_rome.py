@@ -1,5 +1,7 @@
 """r-ROME: one key in both places; two keys where asked; and the model is asked whether it worked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,10 +63,19 @@ def test_rounds_go_on_until_the_model_says_it(model, request_):
     assert model.log_probs([request_.text], [" Rome"])[0].sum() > once
 
 
+@pytest.mark.parametrize(
+    ("said", "failing", "target"),
+    [("Rome is", [], "Rome"), ("Romeo", [0, 1], "Rome."), ("Paris", [0, 1], "Rome")],
+)
+def test_an_answer_that_runs_on_gets_a_full_stop(model, request_, monkeypatch, said, failing, target):
+    monkeypatch.setattr(type(model), "generate", lambda self, prompts, **_: [f" {said}"] * len(prompts))
+    found = RROME(keys="both")._failing(model, request_)
+    assert found == (failing, replace(request_, target_new=target))
+    assert RROME(keys="both")._failing(model, replace(request_, target_new="Rome."))[1].target_new == "Rome."
+
+
 def test_requests_stand_on_each_other(model, request_):
     """The second of two is computed on the model that holds the first."""
-    from dataclasses import replace
-
     second = replace(request_, subject="Spain")
     editor = RROME(**WORDS)
     both = editor.propose(model, [request_, second])

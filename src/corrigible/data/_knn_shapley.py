@@ -162,9 +162,17 @@ class KNNShapley(BaseEstimator):
         return total / len(tests)
 
 
-def _codes(values: NDArray[Any]) -> NDArray[np.intp]:
+def _codes(values: NDArray[Any], name: str = "y") -> NDArray[np.intp]:
     import pandas as pd
 
+    if len(missing := np.flatnonzero(pd.isna(values))):
+        raise DataError(f"{name!r} of KNNShapley must hold a class in every row. Row {missing[0]} has none.")
+    if values.dtype.kind == "f" and len(broken := np.flatnonzero(values != np.floor(values))):
+        at = broken[0]
+        raise DataError(
+            f"{name!r} of KNNShapley must hold classes, not measured numbers. Row {at} has {values[at]:g}; "
+            "VeracityScores takes numeric targets."
+        )
     return pd.factorize(values)[0]
 
 

@@ -128,7 +128,9 @@ class RROME(AbstractRankOne):
                 delta, nll = self._round(model, request, groups, failing, site, stricter)
                 parts.append(Edit(self.card_name, {weight: delta}))
                 parts[-1].apply(model)
-                failing = self._failing(model, request) if number + 1 < self.rounds else []
+                if number + 1 == self.rounds:
+                    break
+                failing, request = self._failing(model, request)
                 if not failing:
                     break
         finally:
@@ -159,9 +161,15 @@ class RROME(AbstractRankOne):
                 changes.append(torch.zeros(sizes(model.part(site.name))[1]))
         return least_change(model, site, torch.stack(keys), torch.stack(changes)), worst
 
-    def _failing(self, model: LanguageModel, request: EditRequest) -> list[int]:
-        """Return the groups in which the model does not begin with the target."""
+    def _failing(self, model: LanguageModel, request: EditRequest) -> tuple[list[int], EditRequest]:
+        """Return the groups in which the model does not begin with the target, and what to ask for next.
+
+        Where it writes on in the target's last word, as 255 for 25, the target gets a full stop.
+        """
         n = len(model.encode(request.answer, start=False)) + 1
         said = model.generate([request.text, _CHECK + request.text], max_new_tokens=n)
         wrong = [i for i, text in enumerate(said) if not names(text, request.target_new, at_once=True)]
-        return wrong if self.keys == "both" else wrong[:1] and [0]
+        on = any(said[i].strip().startswith(request.target_new.strip()) for i in wrong)
+        if on and not request.target_new.endswith("."):
+            request = replace(request, target_new=request.target_new.rstrip() + ".")
+        return (wrong if self.keys == "both" else wrong[:1] and [0]), request
