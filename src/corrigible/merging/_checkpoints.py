@@ -201,6 +201,12 @@ def _matrix(tensor: Any) -> NDArray[np.float32]:
     return widened(tensor.read(0, size), tensor.kind, np.dtype(np.float32)).reshape(tensor.shape).astype(np.float32)
 
 
+def tokenizer_bytes(folder: Path) -> tuple[bytes, ...]:
+    """Return the files that number a folder's tokens, as they are."""
+    files = (folder / name for name in ("tokenizer.json", "vocab.json"))
+    return tuple(f.read_bytes() if f.is_file() else b"" for f in files)
+
+
 def vocabulary(folder: Path) -> dict[str, int] | None:
     """Return token to number of a folder's tokenizer, or None if it has none that can be read."""
     found: dict[str, int] = {}

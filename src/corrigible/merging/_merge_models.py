@@ -29,7 +29,7 @@ from corrigible._registry import load
 from corrigible._utils.folders import check_folder, new_folder
 from corrigible._utils.validation import check_count
 from corrigible.errors import DataError, InvalidParameterError
-from corrigible.merging._checkpoints import Checkpoint, is_float, vocabulary
+from corrigible.merging._checkpoints import Checkpoint, is_float, tokenizer_bytes, vocabulary
 from corrigible.merging._folder import MARKER, Perplexities, perplexities, write_companions
 from corrigible.merging._recipe import Recipe, Slice, Source, read_recipe
 
@@ -333,7 +333,14 @@ def _check_same(plan: Recipe, opened: dict[str, Checkpoint]) -> None:
         )
     if plan.tokenizer is not None:  # the user has chosen, knowing the models
         return
-    words = {n: vocabulary(opened[n].folder) for n in names if opened[n].path.is_dir()}
+    _check_same_tokens({n: opened[n].folder for n in names if opened[n].path.is_dir()})
+
+
+def _check_same_tokens(folders: dict[str, Path]) -> None:
+    """Refuse tokenizers that number tokens otherwise; files that are the same byte for byte need no reading."""
+    if len({tokenizer_bytes(folder) for folder in folders.values()}) <= 1:
+        return
+    words = {n: vocabulary(folder) for n, folder in folders.items()}
     known = {n: v for n, v in words.items() if v is not None}
     for other in list(known)[1:]:
         first = next(iter(known))
