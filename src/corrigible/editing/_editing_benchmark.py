@@ -124,7 +124,8 @@ class EditingBenchmark:
         asked = check_requests(requests, by="EditingBenchmark")
         for mode in self.modes:
             check_choice(mode, MODES, name="modes", by="EditingBenchmark")
-        if too_many := [n for n in self.sizes if n > len(asked)]:
+        together = any(mode != "single" for mode in self.modes)
+        if too_many := [n for n in self.sizes if n > len(asked) and together]:
             raise InvalidParameterError(
                 f"The 'sizes' parameter of EditingBenchmark must not exceed the {len(asked)} requests. Got {too_many[0]}."
             )
