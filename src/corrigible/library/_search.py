@@ -70,9 +70,10 @@ def search(
         raise InvalidParameterError(f"'way' of search must be one of {', '.join(WAYS)}. Got {way!r}.")
     if way in ("meaning", "both") and vectors is None:
         raise InvalidParameterError("Search by meaning needs an encoder, and there is none. Search by words.")
-    pool = max(_POOL, limit)
+    alone = vectors is None or way == "words" or not text.strip()
+    pool = limit if alone else max(_POOL, limit)
     by_words = [] if way == "meaning" else rank_by_words(connection, text, where=where, limit=pool)
-    if vectors is None or way == "words" or not text.strip():
+    if alone or vectors is None:
         return Found(tuple(i for i, _ in by_words[:limit]), "words")
     by_meaning = vectors.nearest(text, limit=pool, among=_allowed(connection, where))
     if way == "meaning":
