@@ -20,6 +20,7 @@ _COMMON = frozenset(
 )
 # BM25 takes half a microsecond a row and word: up to so many rows all are weighed, beyond it the telling words choose.
 _ROWS = 20_000
+_WIDE = 1000  # so many of all papers are looked through for those that conditions allow, before the conditions choose
 _K = 1000  # how much a store may grow before the papers that hold a word are counted again
 _counted: WeakKeyDictionary[sa.Engine, tuple[int, dict[str, int]]] = WeakKeyDictionary()
 
@@ -125,6 +126,12 @@ def _rank_many(
     The further words add to the score of a row that is chosen, and choose none: exact, unless a paper with none of the
     rarest words would have come before the last of `limit`.
     """
+    if where:
+        wide = _rank_many(connection, holders, n, (), max(_WIDE, limit))
+        there = sa.select(papers.c.id).where(papers.c.id.in_([i for i, _ in wide]), *where)
+        allowed = set(connection.scalars(there))
+        if len(allowed) >= limit:
+            return [pair for pair in wide if pair[0] in allowed][:limit]
     rarest_first = sorted((w for w in holders if holders[w]), key=lambda w: holders[w])
     telling = [w for w in rarest_first if holders[w] <= n / 2]
     choose: list[str] = []
