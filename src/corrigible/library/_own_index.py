@@ -45,7 +45,7 @@ def load_own_index(connection: sa.Connection) -> Added:
 
 
 def _is_there(connection: sa.Connection, raw: bytes) -> bool:
-    """Return whether this very index was taken in and all of it is there: to compare the titles of a large store is slow."""
+    """Return whether this very index was taken in and all of it is there: to compare a large store's titles is slow."""
     known = sa.select(answers.c.sha256).where(answers.c.sha256 == hashlib.sha256(raw).hexdigest())
     there = sa.select(sa.func.count()).select_from(papers).where(papers.c.slug.in_(list(index())))
     return connection.execute(known).first() is not None and connection.scalar(there) == len(index())

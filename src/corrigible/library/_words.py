@@ -20,7 +20,9 @@ _COMMON = frozenset(
 )
 # BM25 takes half a microsecond a row and word: up to so many rows all are weighed, beyond it the telling words choose.
 _ROWS = 20_000
-_WIDE = 1000  # so many of all papers are looked through for those that conditions allow, before the conditions choose
+_WIDE = (
+    1000  # so many of all papers are looked through for those that conditions allow, before the conditions choose
+)
 _K = 1000  # how much a store may grow before the papers that hold a word are counted again
 _counted: WeakKeyDictionary[sa.Engine, tuple[int, dict[str, int]]] = WeakKeyDictionary()
 
@@ -88,7 +90,10 @@ def rank_by_words(
     few = sa.select(papers.c.id).where(*where)
     if newest * len(words) <= _ROWS:
         return _ranked(connection, _sqlite([words]), where, limit)
-    if where and connection.scalar(sa.select(sa.func.count()).select_from(few.limit(_ROWS + 1).subquery())) <= _ROWS:
+    if (
+        where
+        and connection.scalar(sa.select(sa.func.count()).select_from(few.limit(_ROWS + 1).subquery())) <= _ROWS
+    ):
         ranked = _sqlite([words])
         return _ranked(connection, ranked, [ranked.c.id.in_(few)], limit, joined=False)
     return _rank_many(connection, _holders(connection, words, newest), newest, where, limit)
