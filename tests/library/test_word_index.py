@@ -84,6 +84,7 @@ def test_any_text_is_a_query(database, words, text):
 @needs_tantivy
 def test_it_follows_the_database(database, words, tmp_path):
     assert words.update() == 4
+    assert words.update() == 0  # all of it is there
     assert ranked(database, words, "walrus") == []
     tell(database, ("A walrus", "Tusks."), start=10)
     assert ranked(database, words, "walrus") == ["10"]
@@ -96,7 +97,7 @@ def test_it_follows_the_database(database, words, tmp_path):
             sa.update(papers).where(papers.c.key == "bibtex:3").values(changed=dt.datetime.now(dt.UTC))
         )
     assert ranked(database, words, "flippers") == []
-    assert WordIndex(database, tmp_path / "index").update() <= 4
+    assert WordIndex(database, tmp_path / "index").update() == 0
     other = Database(str(tmp_path / "other.db"))  # another library where this one stood
     tell(other, ("Other", "Library."))
     found = WordIndex(other, tmp_path / "index")

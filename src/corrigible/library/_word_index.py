@@ -177,8 +177,12 @@ class WordIndex:
             newest = connection.scalar(sa.select(sa.func.max(papers.c.changed)))
             count = connection.scalar(sa.select(sa.func.count()).select_from(papers))
             state = self._state()
+            self._index.reload()
+            there = self._index.searcher().num_docs
             library = [first.key, first.seen.isoformat()] if first else None
             since = state.get("changed") if state.get("library") == library else None
+            if since is not None and newest.isoformat() == since and there == count:
+                return 0
             taken = self._take(connection, writer, since)
             self._index.reload()
             if since is not None and self._index.searcher().num_docs != count:  # papers have gone
