@@ -17,6 +17,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from corrigible.data import TextEncoder
+from corrigible.errors import MissingDependencyError
 from corrigible.library import Page, Record
 from corrigible.library._database import Database
 from corrigible.library._own_index import load_own_index
@@ -24,6 +25,7 @@ from corrigible.library._papers import add_page
 from corrigible.library._schema import papers
 from corrigible.library._search import search
 from corrigible.library._vectors import Vectors
+from corrigible.library._word_index import WordIndex
 from corrigible.papers import index
 
 WAYS = ("words", "meaning", "both")
@@ -130,6 +132,14 @@ def speed(folder, n):
     with database.read() as connection:
         for way in ("words", "both"):
             timed(f"{n} papers, {way}", lambda q, way=way: search(connection, q, vectors=vectors, way=way), queries)
+        try:
+            index = WordIndex(database, folder)
+            index.update()
+        except MissingDependencyError:
+            index = None
+        for way in ("words", "both") if index else ():
+            ask = lambda q, way=way: search(connection, q, vectors=vectors, words=index, way=way)  # noqa: E731
+            timed(f"{n} papers, {way}, index of tantivy", ask, queries)
     database.close()
     for name, engine in ENGINES.items():
         try:

@@ -69,7 +69,8 @@ PAGES = ["/", "/trending", "/claims", "/claims?status=reproduced", "/methods", "
          "/search?q=foreign",
          "/search?q=foreign&since=2020-01-01", "/search?room=data&stage=find&status=reproduced", f"/papers/index:{SLUG}",
          "/papers/2611.00001", "/papers/math/0611800", "/week/2026-W48", "/month/2026-11", "/day/2026-11-22",
-         "/month/9999-12", "/settings", "/subscribe", "/subscriptions", "/search?needs=labels"]  # fmt: skip
+         "/month/9999-12", "/settings", "/subscribe", "/subscriptions", "/search?needs=labels",
+         "/search?error=wrong+labels&data=tables"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES)
