@@ -90,10 +90,8 @@ def rank_by_words(
     few = sa.select(papers.c.id).where(*where)
     if newest * len(words) <= _ROWS:
         return _ranked(connection, _sqlite([words]), where, limit)
-    if (
-        where
-        and connection.scalar(sa.select(sa.func.count()).select_from(few.limit(_ROWS + 1).subquery())) <= _ROWS
-    ):
+    few_enough = sa.select(sa.func.count() <= _ROWS).select_from(few.limit(_ROWS + 1).subquery())
+    if where and connection.scalar(few_enough):
         ranked = _sqlite([words])
         return _ranked(connection, ranked, [ranked.c.id.in_(few)], limit, joined=False)
     return _rank_many(connection, _holders(connection, words, newest), newest, where, limit)
