@@ -17,6 +17,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from corrigible.data import TextEncoder
+from corrigible.errors import MissingDependencyError
 from corrigible.library import Page, Record
 from corrigible.library._database import Database
 from corrigible.library._own_index import load_own_index
@@ -24,6 +25,7 @@ from corrigible.library._papers import add_page
 from corrigible.library._schema import papers
 from corrigible.library._search import search
 from corrigible.library._vectors import Vectors
+from corrigible.library._word_index import WordIndex
 from corrigible.papers import index
 
 WAYS = ("words", "meaning", "both")
@@ -42,6 +44,7 @@ def recall(ranked: list[str], gains: dict[str, float]) -> float:
 
 
 def measure(name, database, vectors, judged):
+    index = word_index(database, vectors.path.parent / name)
     with database.read() as connection:
         keys = dict(connection.execute(sa.select(papers.c.id, papers.c.key)).all())
         found = {
@@ -50,9 +53,11 @@ def measure(name, database, vectors, judged):
             ]
             for way in WAYS
         }
-    score = {w: np.array([ndcg(r, g) for r, (_, g) in zip(found[w], judged, strict=True)]) for w in WAYS}
+        if index:
+            found["tantivy"] = [[keys[i] for i, _ in index.rank(connection, q, limit=100)] for q, _ in judged]
+    score = {w: np.array([ndcg(r, g) for r, (_, g) in zip(found[w], judged, strict=True)]) for w in found}
     print(f"\n{name}: {len(judged)} queries")
-    for way in WAYS:
+    for way in found:
         low, high = interval(score[way])
         r100 = np.mean([recall(r, g) for r, (_, g) in zip(found[way], judged, strict=True)])
         print(f"  {way:>8}: nDCG@10 {score[way].mean():.3f} [{low:.3f}, {high:.3f}], recall@100 {r100:.3f}")
@@ -60,6 +65,16 @@ def measure(name, database, vectors, judged):
         gap = score["both"] - score[other]
         low, high = interval(gap)
         print(f"  both less {other}: {gap.mean():+.3f} [{low:+.3f}, {high:+.3f}]")
+
+
+def word_index(database, folder):
+    """The index of tantivy, where that is installed."""
+    try:
+        index = WordIndex(database, folder)
+    except MissingDependencyError:
+        return None
+    index.update()
+    return index
 
 
 def interval(values):
@@ -130,6 +145,10 @@ def speed(folder, n):
     with database.read() as connection:
         for way in ("words", "both"):
             timed(f"{n} papers, {way}", lambda q, way=way: search(connection, q, vectors=vectors, way=way), queries)
+        index = word_index(database, folder)
+        for way in ("words", "both") if index else ():
+            ask = lambda q, way=way: search(connection, q, vectors=vectors, words=index, way=way)  # noqa: E731
+            timed(f"{n} papers, {way}, index of tantivy", ask, queries)
     database.close()
     for name, engine in ENGINES.items():
         try:

@@ -70,7 +70,9 @@ def load(address, readers, writers, seconds, think):
 
     def turn(kind, number):
         rng = np.random.default_rng(number)
-        with httpx.Client(base_url=address, timeout=60) as client:
+        # No certificates: to load them for each of 220 clients would keep both processors busy for seconds.
+        with httpx.Client(base_url=address, timeout=60, verify=False) as client:
+            time.sleep(float(rng.uniform(0, think)))  # people do not all come in the same moment
             form = {"vote": "up"}
             if kind == "write":
                 form["token"] = re.search(
@@ -128,8 +130,11 @@ def main():
         try:
             if asked.papers:
                 with httpx.Client(base_url=address, timeout=60) as client:
-                    for path in ("/", "/day/" + str(dt.date.today()), "/month/" + f"{dt.date.today():%Y-%m}",
-                                 "/papers/bibtex:7", "/search?q=word900+word1200"):  # fmt: skip
+                    today = dt.date.today()
+                    full = (today.replace(day=1) - dt.timedelta(1)).strftime("%Y-%m")  # a month of 30 days
+                    for path in ("/", f"/month/{full}", f"/month/{full}?page=1600", "/trending", "/papers/bibtex:7",
+                                 "/search", "/search?q=word900+word1200", "/search?q=word1+word3",
+                                 f"/search?q=word40+word90&since={today - dt.timedelta(180)}"):  # fmt: skip
                         times = []
                         for _ in range(11):
                             start = time.perf_counter()

@@ -23,6 +23,9 @@ def serve(
     encoder: Annotated[
         str | None, typer.Option(help="Folder of a sentence encoder, for search by meaning.")
     ] = None,
+    tantivy: Annotated[
+        bool, typer.Option("--tantivy", help="Search words through an index of tantivy: for very large libraries.")
+    ] = False,
     data: Annotated[Path | None, typer.Option(help="Folder of real data, for evidence that is run.")] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
@@ -30,5 +33,13 @@ def serve(
     from corrigible.web import serve as serve_pages
 
     serve_pages(
-        database, port=port, host=host, users=users, site=site, data=data, encoder=encoder, open_page=open_page
+        database,
+        port=port,
+        host=host,
+        users=users,
+        site=site,
+        data=data,
+        encoder=encoder,
+        tantivy=tantivy,
+        open_page=open_page,
     )

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corrigible.errors import DataError, InvalidParameterError
-from corrigible.library import Page, Record
+from corrigible.library import Page, Record, _words
 from corrigible.library._database import Database
 from corrigible.library._papers import add_page
 from corrigible.library._schema import papers
@@ -190,3 +190,75 @@ def test_ways(database, vectors):
 def test_fusion_by_hand():
     assert fuse([[1, 2, 3], [3, 4]]) == [3, 1, 4, 2]  # 1/61 + 1/63, 1/61, then 1/62 twice: the newer first
     assert fuse([[], []]) == []
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Made-up abstracts, words of a Zipf law: the first words stand in nearly all of them."""
+    rng = np.random.default_rng(0)
+    weights = 1 / np.arange(1, 301)
+    drawn = rng.choice([f"w{i}" for i in range(300)], (800, 30), p=weights / weights.sum())
+    records = tuple(
+        Record(key=f"bibtex:{i}", title=" ".join(d[:5]), abstract=" ".join(d[5:]), door="bibtex")
+        for i, d in enumerate(drawn)
+    )
+    database = Database(str(tmp_path_factory.mktemp("large") / "papers.db"))
+    with database.write() as connection:
+        add_page(connection, Page(records=records), door="bibtex", raw=b"")
+    yield database
+    database.close()
+
+
+def both_ways(database, text, monkeypatch, rows, **rest):
+    """The ranking that weighs every row, as scores of all papers, and the one that a large store gets."""
+    with database.read() as connection:
+        limit = {"limit": 10_000, "where": rest.get("where", ())}
+        monkeypatch.setattr(_words, "_ROWS", 10**9)
+        exact = rank_by_words(connection, text, **limit)
+        monkeypatch.setattr(_words, "_ROWS", rows)
+        return exact, rank_by_words(connection, text, **rest)
+
+
+@pytest.mark.parametrize("where", [[], [papers.c.id % 2 == 0], [papers.c.id > 795]])
+def test_a_large_store_is_ranked_as_a_small_one(large, monkeypatch, where):
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        text = " ".join(f"w{i}" for i in rng.integers(0, 120, 4) ** 2 // 50)
+        exact, quick = both_ways(large, text, monkeypatch, 900, where=where, limit=20)
+        scores = dict(exact)
+        assert len({i for i, _ in quick}) == len(quick) == min(len(exact), 20)
+        # Words in more than half of the papers weigh 1e-6 at most; nothing else may differ.
+        np.testing.assert_allclose([scores[i] for i, _ in quick], [s for _, s in exact[:20]], atol=1e-4)
+        np.testing.assert_allclose([s for _, s in quick], [s for _, s in exact[:20]], atol=1e-4)
+
+
+def test_further_words_add_to_what_the_rarest_choose(large, monkeypatch):
+    exact, quick = both_ways(large, "w250 w60 w30", monkeypatch, 1, limit=5)
+    rare = {i for i, _ in both_ways(large, "w250", monkeypatch, 10**9, limit=1000)[1]}
+    assert len(rare) >= 5
+    expected = [(i, s) for i, s in exact if i in rare][:5]
+    assert [i for i, _ in quick] == [i for i, _ in expected]
+    np.testing.assert_allclose([s for _, s in quick], [s for _, s in expected])
+
+
+def test_words_that_stand_everywhere_give_the_newest(large, monkeypatch):
+    _, found = both_ways(large, "w0 w1", monkeypatch, 1, limit=7)
+    ids = [i for i, _ in found]
+    assert ids == sorted(ids, reverse=True)
+    assert ids[-1] > 780
+    assert [s for _, s in found] == [0.0] * 7
+    _, found = both_ways(large, "w0 absent", monkeypatch, 1, limit=3, where=[papers.c.id < 100])
+    assert [i for i, _ in found] == [99, 98, 97]
+    assert both_ways(large, "absent gone", monkeypatch, 1)[1] == []
+
+
+def test_how_many_hold_a_word_is_counted_once(large, monkeypatch):
+    asked = []
+    with large.read() as connection:
+        _words._counted.pop(connection.engine, None)
+        assert _words._holders(connection, ["w0", "absent"], 800)["absent"] == 0
+        monkeypatch.setattr(connection, "scalar", lambda *a: asked.append(a) or 5)
+        assert _words._holders(connection, ["w0"], 801)["w0"] > 700
+        assert asked == []
+        assert _words._holders(connection, ["w0"], 1801)["w0"] == 5  # the store has grown
+        _words._counted.pop(connection.engine, None)

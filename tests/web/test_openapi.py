@@ -22,6 +22,7 @@ from corrigible.library._database import Database
 from corrigible.library._papers import add_page
 from corrigible.web import create_app
 from corrigible.web._cards import NEEDS, needs
+from corrigible.web._kinds import DATA, ERRORS, data_of, errors_of
 
 PROBE = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 
@@ -156,6 +157,22 @@ def test_needs():
     every = [needs(corrigible.card(name).inputs) for name in corrigible.list_methods()]
     for need in NEEDS:  # each is a choice that finds something and leaves something out
         assert 0 < sum(need in found for found in every) < len(every)
+
+
+def test_kinds_of_error_and_of_data(client):
+    """Each is a choice that finds something and leaves something out; what is sure is where it belongs."""
+    for kinds, of in ((ERRORS, errors_of), (DATA, data_of)):
+        every = [of(slug) for slug in corrigible.papers.index()]
+        assert all(0 < sum(kind in found for found in every) < len(every) / 2 for kind in kinds)
+    assert "wrong labels" in errors_of("num_errors")
+    assert "unfairness" in errors_of("unprocessing")
+    assert errors_of("kaplan") == frozenset()
+    assert "images" in data_of("imagenetv2")
+    assert {"weights of models"} <= data_of("soups")
+    asked = {"q": "labels", "error": "wrong labels", "data": "tables", "limit": 120}
+    found = [p["corrigible"]["slug"] for p in judge(client, "/api/papers/search", params=asked).json()["papers"]]
+    assert found
+    assert all("wrong labels" in errors_of(slug) and "tables" in data_of(slug) for slug in found)
 
 
 def test_papers_by_need(client):

@@ -1,5 +1,8 @@
 import datetime as dt
 import re
+import socket
+import subprocess
+import sys
 import time
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -69,7 +72,8 @@ PAGES = ["/", "/trending", "/claims", "/claims?status=reproduced", "/methods", "
          "/search?q=foreign",
          "/search?q=foreign&since=2020-01-01", "/search?room=data&stage=find&status=reproduced", f"/papers/index:{SLUG}",
          "/papers/2611.00001", "/papers/math/0611800", "/week/2026-W48", "/month/2026-11", "/day/2026-11-22",
-         "/month/9999-12", "/settings", "/subscribe", "/subscriptions", "/search?needs=labels"]  # fmt: skip
+         "/month/9999-12", "/settings", "/subscribe", "/subscriptions", "/search?needs=labels",
+         "/search?error=wrong+labels&data=tables"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -255,3 +259,35 @@ def test_settings(client):
     assert client.get("/day/2024-05-05").text.count("<article") == 25
     client.post("/settings", data=form | {"theme": "system", "length": "50"})
     assert client.get("/day/2024-05-05").text.count("<article") == 30
+
+
+def test_an_answer_does_not_wait_for_a_receipt(tmp_path):
+    """Head and body of an answer go out in two parts: the second once waited 40 ms for the receipt of the first."""
+    httpx = pytest.importorskip("httpx")
+    pytest.importorskip("uvicorn")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "corrigible",
+        "serve",
+        "--port",
+        str(port),
+        "--database",
+        str(tmp_path / "p.db"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().startswith("Serving")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            took = []
+            for _ in range(20):
+                start = time.perf_counter()
+                assert client.get("/static/pages.css").status_code == 200
+                took.append(time.perf_counter() - start)
+        assert min(took[2:]) < 0.03
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)

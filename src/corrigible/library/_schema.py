@@ -71,7 +71,7 @@ papers = Table(
     Column("listed", sa.Date),
     Column("withdrawn", sa.Boolean, nullable=False, server_default=sa.false()),
     _text("doi"), _text("journal"), _text("comment"), _text("license"), _text("organisation"),
-    Column("seen", UTC, nullable=False), Column("changed", UTC, nullable=False),
+    Column("seen", UTC, nullable=False, index=True), Column("changed", UTC, nullable=False, index=True),
     Index("ix_papers_listed_id", "listed", "id"),
 )  # fmt: skip
 

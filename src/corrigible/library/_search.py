@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from corrigible.errors import InvalidParameterError
 from corrigible.library._schema import papers
 from corrigible.library._vectors import Vectors
+from corrigible.library._word_index import WordIndex
 from corrigible.library._words import rank_by_words
 
 _POOL = 100  # of each ranking, before they are put together
@@ -40,6 +41,7 @@ def search(
     text: str,
     *,
     vectors: Vectors | None = None,
+    words: WordIndex | None = None,
     way: str = "auto",
     where: Sequence[sa.ColumnElement[bool]] = (),
     limit: int = 20,
@@ -54,6 +56,8 @@ def search(
         The query, as a person writes it.
     vectors : Vectors, optional
         For search by meaning.
+    words : WordIndex, optional
+        For search by words in a very large library; by default the database itself searches.
     way : {"auto", "words", "meaning", "both"}, default="auto"
         ``auto`` is both where there are vectors, else words.
     where : sequence of conditions, optional
@@ -70,9 +74,11 @@ def search(
         raise InvalidParameterError(f"'way' of search must be one of {', '.join(WAYS)}. Got {way!r}.")
     if way in ("meaning", "both") and vectors is None:
         raise InvalidParameterError("Search by meaning needs an encoder, and there is none. Search by words.")
-    pool = max(_POOL, limit)
-    by_words = [] if way == "meaning" else rank_by_words(connection, text, where=where, limit=pool)
-    if vectors is None or way == "words" or not text.strip():
+    alone = vectors is None or way == "words" or not text.strip()
+    pool = limit if alone else max(_POOL, limit)
+    rank = words.rank if words is not None else rank_by_words
+    by_words = [] if way == "meaning" else rank(connection, text, where=where, limit=pool)
+    if alone or vectors is None:
         return Found(tuple(i for i, _ in by_words[:limit]), "words")
     by_meaning = vectors.nearest(text, limit=pool, among=_allowed(connection, where))
     if way == "meaning":

@@ -65,7 +65,8 @@ def trending(connection: sa.Connection, *, today: dt.date, limit: int = 50) -> l
         papers.outerjoin(voted, voted.c.paper_id == papers.c.id).outerjoin(ran, ran.c.paper_id == papers.c.id)
     )
     # What was voted on or run is few; of what only other sites count, the newest can still move.
-    counted = connection.execute(there.where(voted.c.n.is_not(None) | ran.c.n.is_not(None))).all()
+    touched = sa.union(sa.select(voted.c.paper_id), sa.select(ran.c.paper_id))
+    counted = connection.execute(there.where(papers.c.id.in_(touched))).all()
     newest = connection.execute(
         there.where(papers.c.listed.is_not(None)).order_by(papers.c.listed.desc()).limit(_POOL)
     ).all()

@@ -25,6 +25,7 @@ from corrigible.library._mail_settings import LOCAL_SENDER  # noqa: E402
 from corrigible.library._own_index import load_own_index  # noqa: E402
 from corrigible.library._post import Outbox  # noqa: E402
 from corrigible.library._vectors import Vectors  # noqa: E402
+from corrigible.library._word_index import WordIndex  # noqa: E402
 from corrigible.web import _actions as actions  # noqa: E402
 from corrigible.web import _feeds as feeds  # noqa: E402
 from corrigible.web import _login_pages as login  # noqa: E402
@@ -44,6 +45,7 @@ def create_app(
     database: str | Database,
     *,
     vectors: Vectors | None = None,
+    words: WordIndex | None = None,
     data: str | Path | None = None,
     office: mail.Office | None = None,
     hosts: tuple[str, ...] = LOOPBACK,
@@ -58,6 +60,8 @@ def create_app(
         The library; an address is opened, and made where there is none.
     vectors : Vectors, optional
         For search by meaning.
+    words : WordIndex, optional
+        For search by words in a very large library.
     data : path, optional
         Folder of real data, for evidence that is run.
     office : Office, optional
@@ -106,7 +110,7 @@ def create_app(
         office = mail.Office(Outbox(store.path.parent / "outbox"), Sender(LOCAL_SENDER))
     app.state.office = office
     app.state.secure = secure
-    app.state.database, app.state.vectors, app.state.worker = store, vectors, worker
+    app.state.database, app.state.vectors, app.state.words, app.state.worker = store, vectors, words, worker
     return app
 
 

@@ -15,6 +15,7 @@ from corrigible.errors import DataError
 from corrigible.library._schema import papers, votes
 from corrigible.library._search import listed_between
 from corrigible.papers import STATUSES, index
+from corrigible.web._kinds import DATA, ERRORS, data_of, errors_of
 from corrigible.web._measured import results, statuses
 
 # The four questions, and the rooms whose methods answer them.
@@ -86,6 +87,8 @@ def options() -> dict[str, list[str]]:
         "status": list(STATUSES),
         "kind": sorted({p.kind for p in index().values()}),
         "needs": list(NEEDS),
+        "error": list(ERRORS),
+        "data": list(DATA),
     }
 
 
@@ -125,6 +128,8 @@ def _slugs(chosen: Mapping[str, str]) -> list[str]:
         and chosen.get("room", p.room) == p.room
         and chosen.get("kind", p.kind) == p.kind
         and ("needs" not in chosen or any(chosen["needs"] in needs(corrigible.card(m).inputs) for m in p.methods))
+        and ("error" not in chosen or chosen["error"] in errors_of(slug))
+        and ("data" not in chosen or chosen["data"] in data_of(slug))
         and chosen.get("status", found.get(slug)) == found.get(slug)
     ]
 

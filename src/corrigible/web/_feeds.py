@@ -151,8 +151,8 @@ def api_search(request: Request) -> Response:
     asked = request.query_params
     text = asked.get("q", "")[:10_000]
     with request.app.state.database.read() as connection:
-        found = search(connection, text, vectors=request.app.state.vectors, where=facets_where(asked, strict=True),
-                       limit=_number(asked.get("limit"), 20, 1, 120))  # fmt: skip
+        found = search(connection, text, vectors=request.app.state.vectors, words=request.app.state.words,
+                       where=facets_where(asked, strict=True), limit=_number(asked.get("limit"), 20, 1, 120))  # fmt: skip
         rows = {r.id: r for r in connection.execute(sa.select(papers).where(papers.c.id.in_(found.ids)))}
         shown = {c["id"]: c for c in cards(connection, found.ids)}
     return JSONResponse({"way": found.way, "papers": [_paper(rows[i], shown[i]) for i in found.ids]})

@@ -143,7 +143,12 @@ def search_page(request: Request) -> Response:
             return RedirectResponse(paper_path(key), status_code=303)
         where = facets_where(asked)
         vectors = request.app.state.vectors
-        found = search(connection, text, vectors=vectors, where=where, limit=_SEARCHED) if text.strip() else None
+        words = request.app.state.words
+        found = (
+            search(connection, text, vectors=vectors, words=words, where=where, limit=_SEARCHED)
+            if text.strip()
+            else None
+        )
         ids = found.ids if found else connection.execute(
             sa.select(papers.c.id).where(*where).order_by(papers.c.listed.desc(), papers.c.id.desc()).limit(_SEARCHED)
         ).scalars().all() if where else ()  # fmt: skip
@@ -170,7 +175,12 @@ def paper(request: Request) -> Response:
         vectors = request.app.state.vectors
         like = [i for i, _ in vectors.similar(row.id, limit=6)] if vectors else []
         way = "meaning" if like else "words"
-        like = like or [i for i in search(connection, row.title, limit=7).ids if i != row.id][:6]
+        like = (
+            like
+            or [
+                i for i in search(connection, row.title, words=request.app.state.words, limit=7).ids if i != row.id
+            ][:6]
+        )
         similar = cards(connection, like)
     return page(request, "paper.html.j2", title=row.title, row=row, card=card, versions=numbered, vote=mine, note=written,
                 runs=past, similar=similar, way=way, evidence=measured(row.slug), own=index().get(row.slug),

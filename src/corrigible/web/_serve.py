@@ -16,6 +16,7 @@ from corrigible.library._database import Database
 from corrigible.library._mail_settings import from_environment
 from corrigible.library._schema import users as users_
 from corrigible.library._vectors import Vectors
+from corrigible.library._word_index import WordIndex
 from corrigible.web._app import LOOPBACK, create_app
 from corrigible.web._mail_pages import Office
 
@@ -29,6 +30,7 @@ def serve(
     site: str | None = None,
     data: str | Path | None = None,
     encoder: str | None = None,
+    tantivy: bool = False,
     open_page: bool = False,
 ) -> None:
     """Serve the library until interrupted: on loopback to who is at this machine, with accounts also to others.
@@ -49,20 +51,25 @@ def serve(
         Folder of real data, for evidence that is run.
     encoder : str, optional
         Folder of a sentence encoder, for search by meaning; vectors stand beside the database.
+    tantivy : bool, default=False
+        Search words through an index of tantivy, which stands beside the database: for very large libraries.
     open_page : bool, default=False
         Open the page in the browser.
 
     Raises
     ------
     InvalidParameterError
-        If port, host or site is none, others could come in without an account or read along, or an encoder is given to
-        a database that stands on no file.
+        If port, host or site is none, others could come in without an account or read along, or an encoder or tantivy is
+        asked for with a database that stands on no file.
+    MissingDependencyError
+        If tantivy is asked for and not installed.
     DataError
         If the port is in use, the database cannot be opened, or there is no account.
     """
     uvicorn = require("uvicorn", extra="web", by="corrigible serve")
     family = _check(port, host, users, site)
-    with socket.socket(family) as listener:
+    # Named as TCP, for only then asyncio sends at once: else the second part of an answer waits 40 ms for a receipt.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
@@ -72,8 +79,10 @@ def serve(
         if users:
             _check_accounts(store)
         names = (*LOOPBACK, urlsplit(site).hostname or "") if site else LOOPBACK
-        app = create_app(store, vectors=_vectors(store, encoder), data=data, office=_office(store, site), hosts=names,
-                         accounts=users, secure=bool(site and site.startswith("https://")))  # fmt: skip
+        app = create_app(
+            store, vectors=_vectors(store, encoder), words=_words(store, tantivy), data=data, office=_office(store, site),
+            hosts=names, accounts=users, secure=bool(site and site.startswith("https://")),
+        )  # fmt: skip
         local = f"http://{host if ':' not in host else f'[{host}]'}:{port}/"
         print(f"Serving {store.shown} at {site or local} (Ctrl-C ends)", flush=True)
         if open_page:
@@ -136,5 +145,15 @@ def _vectors(store: Database, encoder: str | None) -> Vectors | None:
     from corrigible.data import TextEncoder
 
     found = Vectors(store, store.path.parent, TextEncoder(encoder), model=Path(encoder).name)
+    found.update()
+    return found
+
+
+def _words(store: Database, tantivy: bool) -> WordIndex | None:
+    if not tantivy:
+        return None
+    if store.path is None:
+        raise InvalidParameterError("An index of tantivy needs a library in a file: it stands beside it.")
+    found = WordIndex(store, store.path.parent)
     found.update()
     return found
