@@ -18,7 +18,7 @@ def _programs():
 
 
 @pytest.fixture(scope="session")
-def postgres(request):
+def postgres():
     """Address of a server: the one of CORRIGIBLE_POSTGRES, else one started for these tests on loopback."""
     if address := os.environ.get("CORRIGIBLE_POSTGRES"):
         yield address
@@ -27,8 +27,12 @@ def postgres(request):
     if (programs := _programs()) is None:
         pytest.skip("PostgreSQL is not installed")
     # Not in pytest's own folder: a later pytest, such as one a test starts, closes that to other accounts.
-    folder = Path(tempfile.mkdtemp(prefix="corrigible-postgres-"))
-    request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
+    with tempfile.TemporaryDirectory(prefix="corrigible-postgres-", ignore_cleanup_errors=True) as folder:
+        yield from _served(Path(folder), programs)
+
+
+def _served(folder, programs):
+    """Start a server in an empty folder, yield its address, stop it."""
     who = {}
     if os.geteuid() == 0:  # the server refuses to run as root
         try:
