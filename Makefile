@@ -43,7 +43,7 @@ test-oldest: .venv-oldest/dev
 	touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[web,postgres,merge]' --group dev
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[web,postgres,merge,tantivy]' --group dev
 	touch $@
 
 .venv-oldest/dev: pyproject.toml tools/oldest.txt
