@@ -13,6 +13,10 @@ from corrigible.editing._lora_edit import LoRAEdit as LoRAEdit
 from corrigible.editing._memit import MEMIT as MEMIT
 from corrigible.editing._rome import ROME as ROME
 from corrigible.editing._r_rome import RROME as RROME
+from corrigible.editing._revision_retrieval import RetrievalCalibration as RetrievalCalibration
+from corrigible.editing._revision_retrieval import Revision as Revision
+from corrigible.editing._revision_retrieval import RevisionRetrieval as RevisionRetrieval
+from corrigible.editing._revision_retrieval import StateEncoder as StateEncoder
 from corrigible.editing._causal_trace import causal_trace as causal_trace
 from corrigible.editing._edit_sequence import edit_sequence as edit_sequence
 from corrigible.editing._edit_sequence import forgetting_knee as forgetting_knee
