@@ -40,7 +40,11 @@ def test_similarity_is_the_cosine(memory):
 
 
 def test_only_what_exceeds_the_threshold_is_found(memory):
-    assert [[r.answer for r in found] for found in memory.retrieve(["near a", "far", "between"])] == [["one"], [], ["one"]]
+    assert [[r.answer for r in found] for found in memory.retrieve(["near a", "far", "between"])] == [
+        ["one"],
+        [],
+        ["one"],
+    ]
     memory.top_k = 2
     assert [r.answer for r in memory.retrieve(["between"])[0]] == ["one", "two"]
     memory.threshold = 1.0  # nothing exceeds it, not even the prompt itself
@@ -63,7 +67,9 @@ def test_layout_of_the_context(memory):
 
 def test_braces_in_users_texts_are_text():
     memory = RevisionRetrieval(threshold=0.5).add(("The set {answer} of {prompt}", "{prompt}{x"))
-    assert memory.contextualize(["The set {answer} of {prompt}"])[0].startswith("The set {answer} of {prompt} {prompt}{x.\n")
+    assert memory.contextualize(["The set {answer} of {prompt}"])[0].startswith(
+        "The set {answer} of {prompt} {prompt}{x.\n"
+    )
 
 
 # --- add, edit, remove -----------------------------------------------------------------------------------
@@ -243,7 +249,11 @@ def test_bad_revisions(memory):
 
 
 def test_bad_parameters_and_prompts(memory):
-    for words, hint in (({"top_k": 0}, "top_k"), ({"threshold": 2.0}, "threshold"), ({"template": "{answer}"}, "template")):
+    for words, hint in (
+        ({"top_k": 0}, "top_k"),
+        ({"threshold": 2.0}, "threshold"),
+        ({"template": "{answer}"}, "template"),
+    ):
         with pytest.raises(InvalidParameterError, match=hint):
             RevisionRetrieval(on_axes, **words).add(("a", "one")).contextualize(["a"])
     for bad in ("a", ["a", ""], [None]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,15 +17,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.feature_extraction.text import HashingVectorizer
 
 from corrigible._card import Card
-from corrigible._core.reference_texts import reference_texts
 from corrigible._utils.folders import new_folder
 from corrigible._utils.optional import require
-from corrigible._utils.validation import check_choice, check_count, check_number
+from corrigible._utils.validation import check_count, check_number
+from corrigible.editing._revision_parts import Revision as Revision
+from corrigible.editing._revision_parts import StateEncoder as StateEncoder
+from corrigible.editing._revision_parts import as_encoder, as_revision, check_prompts, is_many
 from corrigible.errors import DataError, InvalidParameterError, nearest
-from corrigible.models import EditRequest, LanguageModel
+from corrigible.models import LanguageModel
 
 CARD = Card(
     name="revision_retrieval",
@@ -56,25 +57,6 @@ _TEMPLATE = "{prompt} {answer}.\n"
 
 
 @dataclass(frozen=True)
-class Revision:
-    """What a user wants said.
-
-    Attributes
-    ----------
-    prompt : str
-        Text that the revision is found by.
-    answer : str
-        What shall follow it; shown to the model as an example.
-    instruction : str
-        Shown instead of prompt and answer where it is not empty.
-    """
-
-    prompt: str
-    answer: str = ""
-    instruction: str = ""
-
-
-@dataclass(frozen=True)
 class RetrievalCalibration:
     """Outcome of `RevisionRetrieval.calibrate`.
 
@@ -96,50 +78,8 @@ class RetrievalCalibration:
     recall: float
 
 
-class StateEncoder:
-    """Embed texts by a language model's own hidden states, averaged over tokens.
-
-    States of one block point nearly the same way whatever the text, so that the mean over passages of no particular
-    subject is taken off. The first token is left out: its state is large and the same in every text.
-
-    Parameters
-    ----------
-    model : LanguageModel
-        Whose states are read.
-    layer : int or "auto"
-        Block; ``"auto"`` is the middle one.
-    n_texts : int
-        Passages that the mean is taken over.
-
-    Examples
-    --------
-    >>> from corrigible.editing import StateEncoder
-    >>> from corrigible.testing import tiny_language_model
-    >>> StateEncoder(tiny_language_model())(["The capital of France is", "Water"]).shape
-    (2, 32)
-    """
-
-    def __init__(self, model: LanguageModel, layer: int | str = "auto", *, n_texts: int = 24) -> None:
-        self.model = model
-        self.layer = (
-            model.n_layers // 2
-            if layer == "auto"
-            else check_choice(layer, range(model.n_layers), name="layer", by="StateEncoder")
-        )
-        check_count(n_texts, name="n_texts", by="StateEncoder")
-        self._centre = self._means([t[:300] for t in reference_texts(n_texts)]).mean(0)
-
-    def __call__(self, texts: Sequence[str]) -> Floats:
-        """Return the embeddings (n_texts, n_hidden) of texts."""
-        return np.asarray(self._means(texts) - self._centre)
-
-    def _means(self, texts: Sequence[str]) -> Floats:
-        states = self.model.hidden_states(list(texts), self.layer)
-        return np.stack([(s[1:] if len(s) > 1 else s).astype(np.float64).mean(0) for s in states])
-
-
 class RevisionRetrieval(BaseEstimator):
-    """Answer with a memory of revisions: the ones nearest to a prompt are put before it, if they are near enough.
+    r"""Answer with a memory of revisions: the ones nearest to a prompt are put before it, if they are near enough.
 
     Parameters
     ----------
@@ -182,7 +122,7 @@ class RevisionRetrieval(BaseEstimator):
     >>> from corrigible.testing import tiny_language_model
     >>> memory = RevisionRetrieval(threshold=0.6).add([("The capital of Australia is", "Canberra")])
     >>> memory.contextualize(["The capital city of Australia is", "Water is made of"])
-    ['The capital of Australia is Canberra.\\nThe capital city of Australia is', 'Water is made of']
+    ['The capital of Australia is Canberra.\nThe capital city of Australia is', 'Water is made of']
     >>> model = tiny_language_model()
     >>> memory.generate(model, ["Water is made of"]) == model.generate(["Water is made of"])
     True
@@ -202,6 +142,9 @@ class RevisionRetrieval(BaseEstimator):
         self.template = template
 
     # --- the memory -------------------------------------------------------------------------------------
+
+    _held: list[Revision]
+    _keys: Floats
 
     @property
     def revisions(self) -> tuple[Revision, ...]:
@@ -230,8 +173,8 @@ class RevisionRetrieval(BaseEstimator):
         DataError
             If one is not valid, or its prompt is held already.
         """
-        given = revisions if _is_many(revisions) else [revisions]
-        fresh = [_revision(r) for r in given]
+        given = revisions if is_many(revisions) else [revisions]
+        fresh = [as_revision(r) for r in given]
         known = {r.prompt for r in self.revisions}
         for revision in fresh:
             if revision.prompt in known:
@@ -294,7 +237,7 @@ class RevisionRetrieval(BaseEstimator):
         """
         at = self._number(prompt)
         given = {k: v for k, v in (("answer", answer), ("instruction", instruction)) if v is not None}
-        self._held[at] = _revision(replace(self._held[at], **given))
+        self._held[at] = as_revision(replace(self._held[at], **given))
         return self
 
     def _number(self, prompt: str) -> int:
@@ -329,7 +272,7 @@ class RevisionRetrieval(BaseEstimator):
         """
         check_count(self.top_k, name="top_k", by=_BY)
         check_number(self.threshold, name="threshold", by=_BY, low=-1.0, high=1.0)
-        _check_texts(prompts)
+        check_prompts(prompts, by=_BY)
         near = self.similarity(prompts)
         order = np.argsort(-near, axis=1, kind="stable")[:, : self.top_k]
         return [[self._held[j] for j in row if s[j] > self.limit] for row, s in zip(order, near, strict=True)]
@@ -347,7 +290,9 @@ class RevisionRetrieval(BaseEstimator):
                 f"The 'template' parameter of {_BY} must be text that holds {{prompt}} and {{answer}}. Got "
                 f"{self.template!r}."
             )
-        return ["".join(map(self._shown, found)) + p for p, found in zip(prompts, self.retrieve(prompts), strict=True)]
+        return [
+            "".join(map(self._shown, found)) + p for p, found in zip(prompts, self.retrieve(prompts), strict=True)
+        ]
 
     def _shown(self, revision: Revision) -> str:
         if revision.instruction:
@@ -387,7 +332,7 @@ class RevisionRetrieval(BaseEstimator):
         if not self.revisions:
             raise DataError(f"{_BY}.calibrate needs at least one revision. Got an empty memory: add some first.")
         outside = list(out_of_scope)
-        _check_texts(outside)
+        check_prompts(outside, by=_BY)
         if own := sorted({r.prompt for r in self.revisions} & set(outside)):
             raise DataError(f"A prompt out of scope must not be a revision's own. Got {own[0]!r}. Leave it out.")
         n = len(outside)
@@ -408,7 +353,7 @@ class RevisionRetrieval(BaseEstimator):
 
     def _embed(self, texts: Sequence[str]) -> Floats:
         """Return embeddings of length 1, in double precision."""
-        encoder: Callable[[Any], Any] = _encoder(self.encoder)
+        encoder: Callable[[Any], Any] = as_encoder(self.encoder, by=_BY)
         found = encoder(list(texts))
         matrix = np.asarray(found.toarray() if hasattr(found, "toarray") else found, dtype=np.float64)
         if matrix.ndim != 2 or len(matrix) != len(texts) or not np.isfinite(matrix).all():
@@ -438,9 +383,7 @@ class RevisionRetrieval(BaseEstimator):
         list of str
             The continuations alone.
         """
-        return self._with_revisions(
-            prompts, lambda texts, _: model.generate(texts, max_new_tokens=max_new_tokens)
-        )
+        return self._with_revisions(prompts, lambda texts, _: model.generate(texts, max_new_tokens=max_new_tokens))
 
     def log_probs(self, model: LanguageModel, prompts: Sequence[str], targets: Sequence[str]) -> list[Floats]:
         """Return the log probability of each token of each target after its prompt and its revisions, in nats.
@@ -460,7 +403,9 @@ class RevisionRetrieval(BaseEstimator):
             prompts, lambda texts, which: model.log_probs(texts, [targets[i] for i in which])
         )
 
-    def _with_revisions(self, prompts: Sequence[str], ask: Callable[[list[str], list[int]], list[Any]]) -> list[Any]:
+    def _with_revisions(
+        self, prompts: Sequence[str], ask: Callable[[list[str], list[int]], list[Any]]
+    ) -> list[Any]:
         """Ask for all prompts as they are, then again for those that are revised.
 
         A batch without the revised ones would be another batch, whose sums are rounded in another order.
@@ -524,7 +469,13 @@ class RevisionRetrieval(BaseEstimator):
                 raise ValueError("its parts do not belong together")
             held = [Revision(**r) for r in said["revisions"]]
             found = cls(encoder, top_k=said["top_k"], threshold=said["threshold"], template=said["template"])
-        except (OSError, ValueError, KeyError, TypeError, require("safetensors", by=_BY, extra="lm").SafetensorError) as e:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            require("safetensors", by=_BY, extra="lm").SafetensorError,
+        ) as e:
             raise DataError(f"{str(folder)!r} holds no memory of {_BY} ({e}). Write one with save.") from e
         if held:
             found._held, found._keys = held, keys
@@ -534,44 +485,3 @@ class RevisionRetrieval(BaseEstimator):
                     f"The memory in {str(folder)!r} was made with another encoder. Pass that one to {_BY}.load."
                 )
         return found
-
-
-def _encoder(given: Any) -> Callable[[Any], Any]:
-    if given is None:
-        vectorizer = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5), n_features=2**12, norm="l2")
-        return vectorizer.transform  # type: ignore[no-any-return]
-    if hasattr(given, "transform"):
-        return given.transform  # type: ignore[no-any-return]
-    if not callable(given):
-        raise InvalidParameterError(
-            f"The 'encoder' parameter of {_BY} must be a function from texts to a matrix, such as StateEncoder(model), or "
-            f"a transformer of texts. Got {given!r}."
-        )
-    return given  # type: ignore[no-any-return]
-
-
-def _is_many(given: Any) -> bool:
-    """Whether this is a list of revisions: a pair of texts is one revision."""
-    if isinstance(given, Revision | EditRequest | Mapping | str) or not isinstance(given, Iterable):
-        return False
-    return not (isinstance(given, tuple) and len(given) == 2 and all(isinstance(part, str) for part in given))
-
-
-def _revision(given: Any) -> Revision:
-    if isinstance(given, EditRequest):
-        given = Revision(given.text, given.target_new)
-    elif isinstance(given, tuple) and len(given) == 2:
-        given = Revision(*given)
-    elif isinstance(given, Mapping) and set(given) <= {"prompt", "answer", "instruction"}:
-        given = Revision(**{"prompt": "", **given})
-    texts = [given.prompt, given.answer, given.instruction] if isinstance(given, Revision) else [None]
-    if not all(isinstance(t, str) for t in texts) or not texts[0].strip() or not "".join(texts[1:]).strip():
-        raise DataError(
-            f"A revision must be a prompt with an answer or an instruction, all of them text. Got {given!r}."
-        )
-    return given  # type: ignore[no-any-return]
-
-
-def _check_texts(prompts: Any) -> None:
-    if isinstance(prompts, str) or not all(isinstance(p, str) and p for p in prompts):
-        raise DataError(f"Prompts of {_BY} must be a list of texts that are not empty. Got {prompts!r:.80}.")
