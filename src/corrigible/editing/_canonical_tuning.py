@@ -15,6 +15,7 @@ from corrigible._core.reference_texts import reference_texts
 from corrigible._utils.optional import require
 from corrigible._utils.random import RandomState, as_generator, integer_seed
 from corrigible._utils.validation import check_count, check_number
+from corrigible.errors import DataError
 from corrigible.models import Dense, Edit, EditRequest, LanguageModel, LowRank, check_requests
 from corrigible.models._lm_structure import is_projection, sizes, stores_inputs_first
 
@@ -206,6 +207,11 @@ class _Trained:
                 self.factors[f"{name}.weight"] = (
                     pair[0].to(model.device).requires_grad_(),
                     pair[1].to(model.device).requires_grad_(),
+                )
+            if not self.factors:
+                raise DataError(
+                    f"{_BY} of low rank changes feed-forward projections. {type(model.module).__name__} has none in its "
+                    "middle blocks: leave out rank to train all weights."
                 )
         self.leaves = [*self.full.values(), *(t for pair in self.factors.values() for t in pair)]
 
