@@ -1,5 +1,8 @@
 # Written by tools/build_index.py from the cards.
 from corrigible.editing._crome import CROME as CROME
+from corrigible.editing._canonical_examples import CanonicalExamples as CanonicalExamples
+from corrigible.editing._canonical_examples import CanonicalTrial as CanonicalTrial
+from corrigible.editing._canonical_examples import CanonicalTuning as CanonicalTuning
 from corrigible.editing._causal_trace import CausalTrace as CausalTrace
 from corrigible.editing._grace import Codebook as Codebook
 from corrigible.editing._editing_benchmark import EditProbes as EditProbes
@@ -11,9 +14,15 @@ from corrigible.editing._fine_tune import FineTune as FineTune
 from corrigible.editing._edit_sequence import ForgettingKnee as ForgettingKnee
 from corrigible.editing._grace import GRACE as GRACE
 from corrigible.editing._lora_edit import LoRAEdit as LoRAEdit
+from corrigible.editing._canonical_examples import LogitEnsemble as LogitEnsemble
 from corrigible.editing._memit import MEMIT as MEMIT
 from corrigible.editing._rome import ROME as ROME
 from corrigible.editing._r_rome import RROME as RROME
+from corrigible.editing._revision_retrieval import RetrievalCalibration as RetrievalCalibration
+from corrigible.editing._revision_retrieval import Revision as Revision
+from corrigible.editing._revision_retrieval import RevisionRetrieval as RevisionRetrieval
+from corrigible.editing._revision_retrieval import StateEncoder as StateEncoder
+from corrigible.editing._canonical_examples import canonical_hits as canonical_hits
 from corrigible.editing._causal_trace import causal_trace as causal_trace
 from corrigible.editing._edit_sequence import edit_sequence as edit_sequence
 from corrigible.editing._edit_sequence import forgetting_knee as forgetting_knee
