@@ -63,13 +63,15 @@ def test_whole_epochs_by_hand(data, max_steps):
 
 
 def test_it_departs_on_bad_rows_and_stays_on_the_others(data):
-    X, y = data
+    """The others' loss moves the copy off the teacher first: at the teacher itself the divergence has no slope."""
+    X, _ = data
     net = network()
-    words = {"gamma": 0.0, "alpha": 1.0, "learning_rate": 0.02, "max_iter": 8, "random_state": 0, "batch_size": 16}
-    away, stay = (SCRUB(max_steps=s, **words).fit(net, X, y, np.arange(6)).model_ for s in (4, 0))
+    y = proba(net, X).argmax(axis=1)
+    words = {"alpha": 5.0, "learning_rate": 0.01, "max_iter": 10, "random_state": 0, "batch_size": 16}
+    away, stay = (SCRUB(max_steps=s, **words).fit(net, X, y, np.arange(6)).model_ for s in (5, 0))
     moved = [divergence(proba(net, X[:6]), proba(m, X[:6])) for m in (away, stay)]
-    assert moved[0] > 0.02 > 10 * moved[1]
-    assert divergence(proba(net, X[6:]), proba(away, X[6:])) < 0.2 * moved[0]
+    assert moved[0] > 2 * moved[1]
+    assert (proba(away, X[6:]).argmax(axis=1) == y[6:]).mean() > 0.9
 
 
 def test_labels_of_bad_rows_do_not_matter(data):
@@ -100,7 +102,13 @@ def test_a_seed_gives_the_same_bits_and_nothing_else_is_touched(data):
 
 def test_what_is_refused(data):
     X, y = data
-    for words in ({"alpha": -1.0}, {"temperature": 0.0}, {"max_steps": -1}, {"max_iter": 0}, {"learning_rate": 0.0}):
+    for words in (
+        {"alpha": -1.0},
+        {"temperature": 0.0},
+        {"max_steps": -1},
+        {"max_iter": 0},
+        {"learning_rate": 0.0},
+    ):
         with pytest.raises(InvalidParameterError, match=f"'{next(iter(words))}'"):
             SCRUB(**words).fit(network(), X, y, [0])
     with pytest.raises(DataError, match="'bad'"):
