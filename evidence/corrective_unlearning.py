@@ -12,15 +12,15 @@ from corrigible.papers import Measurement
 CLAIM = """Knowing a tenth of the bad rows, SSD removes the effect of all of them, a patch trigger's as well as planted
 mislabels', at little loss elsewhere; training again without the known ones, from scratch or on, and SCRUB do not. (The
 paper says so of the trigger; of two confused classes it reports that SSD fails too.)"""
-PROTOCOL = """MNIST: 3000 rows to train on, 500 with right labels to choose by, 1000 to test, a convolutional network; digits:
-1000, 200 and 597, one hidden layer of 128. Trigger: a bright patch in a corner of 100 (digits: 60) rows of classes other
-than 0, labelled 0; affected are test rows with the patch, retained those without. Mislabels: 40 % of the training rows of
-classes 4 and 9 labelled as the other; affected are test rows of both, retained the others. A tenth of the bad rows is
-known, drawn at random. Repaired: affected accuracy after less before, over that of a network trained on right rows less
-before; ratio of means over seeds, with bootstrap intervals over seeds. Five seeds, none of them used while the search
-was written. SSD as it comes, SCRUB of three weights alpha chosen as SSD's alpha is, retraining by the first training's
-recipe. Bars, set beforehand: SSD repairs at least 0.9 and retained accuracy falls by 0.02 at most; the others repair at
-most 0.5. Notes: the same with every bad row known."""
+PROTOCOL = """MNIST: 3000 rows to train on, 500 with right labels to choose by, 1000 to test, a convolutional network.
+Digits: 1000, 200 and 597 rows, one hidden layer of 128. Trigger: a bright patch in a corner of 100 (digits: 60) rows of
+classes other than 0, labelled 0; affected are test rows with the patch, retained those without. Mislabels: 40 % of the
+training rows of classes 4 and 9 labelled as the other; affected are test rows of both, retained the others. A tenth of
+the bad rows is known, drawn at random. Repaired: affected accuracy after less before, over that of a network trained on
+right rows less before; ratio of means over seeds, with bootstrap intervals over seeds. Five seeds, none of them used
+while the search was written. SSD as it comes, SCRUB of three weights alpha chosen as SSD's alpha is, retraining by the
+first training's recipe. Bars, set beforehand: SSD repairs at least 0.9 and retained accuracy falls by 0.02 at most; the
+others repair at most 0.5. Notes: the same with every bad row known."""
 METHODS = ("corrective_unlearning", "ssd", "scrub", "retrain_without")
 SOURCES = ("src/corrigible/editing/_unlearning.py", "src/corrigible/_core/torch_training.py")
 DATA = ("mnist_5k",)

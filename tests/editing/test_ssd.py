@@ -271,7 +271,7 @@ def test_frozen_and_tied_parameters_and_precision(data):
 
 def test_rows_learned_by_heart_are_still_told_apart(data):
     """Gradients so small that their squares are no float32 have importance all the same."""
-    X, y = data
+    X, _ = data
     net = torch.nn.Linear(4, 3)
     with torch.no_grad():
         net.weight.zero_()
