@@ -60,7 +60,9 @@ class Rows:
             rows = self.X[torch.as_tensor(index, device=self.X.device)].to(weight.device)
             rows = rows.to(weight.dtype) if rows.is_floating_point() else rows
         else:
-            rows = torch.as_tensor(np.array(self.X[index], dtype=np.float64)).to(weight.device, weight.dtype)
+            part = np.array(self.X[index])
+            part = part if part.dtype in (np.float32, np.float64) else part.astype(np.float64)
+            rows = torch.as_tensor(part).to(weight.device, weight.dtype)
         if rows.is_floating_point() and not bool(torch.isfinite(rows).all()):
             raise DataError(f"Rows of {self.by} must be finite in {weight.dtype}. Refill or drop what is missing.")
         return rows, torch.as_tensor(self.y[index], device=weight.device)
