@@ -67,8 +67,8 @@ def test_it_departs_on_bad_rows_and_stays_on_the_others(data):
     X, _ = data
     net = network()
     y = proba(net, X).argmax(axis=1)
-    words = {"alpha": 5.0, "learning_rate": 0.01, "max_iter": 10, "random_state": 0, "batch_size": 16}
-    away, stay = (SCRUB(max_steps=s, **words).fit(net, X, y, np.arange(6)).model_ for s in (5, 0))
+    words = {"learning_rate": 0.01, "max_iter": 10, "random_state": 0, "batch_size": 16, "bad_batch_size": 1}
+    away, stay = (SCRUB(max_steps=s, **words).fit(net, X, y, np.arange(6)).model_ for s in (9, 0))
     moved = [divergence(proba(net, X[:6]), proba(m, X[:6])) for m in (away, stay)]
     assert moved[0] > 2 * moved[1]
     assert (proba(away, X[6:]).argmax(axis=1) == y[6:]).mean() > 0.9

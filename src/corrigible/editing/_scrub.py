@@ -59,6 +59,8 @@ class SCRUB(BaseEstimator):
         Epochs.
     batch_size : int, default=64
         Rows a step.
+    bad_batch_size : int, optional
+        Known bad rows a step, by default as many; fewer make more steps away where few are known.
     learning_rate : float, default=0.0005
         First step size of Adam.
     weight_decay : float, default=0.0005
@@ -102,6 +104,7 @@ class SCRUB(BaseEstimator):
         max_steps: int = 3,
         max_iter: int = 10,
         batch_size: int = 64,
+        bad_batch_size: int | None = None,
         learning_rate: float = 0.0005,
         weight_decay: float = 0.0005,
         random_state: RandomState = None,
@@ -112,6 +115,7 @@ class SCRUB(BaseEstimator):
         self.max_steps = max_steps
         self.max_iter = max_iter
         self.batch_size = batch_size
+        self.bad_batch_size = bad_batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.random_state = random_state
@@ -171,17 +175,20 @@ class SCRUB(BaseEstimator):
             check_number(getattr(self, name), name=name, by=by, low=0.0, high=1e6, closed="right")
         for name in ("max_iter", "batch_size"):
             check_count(getattr(self, name), name=name, by=by)
+        if self.bad_batch_size is not None:
+            check_count(self.bad_batch_size, name="bad_batch_size", by=by)
         check_count(self.max_steps, name="max_steps", by=by, low=0)
 
     def _train(
         self, student: Module, teacher: Module, rows: Rows, known: Ints, others: Ints, rng: np.random.Generator
     ) -> None:
         torch, size = rows.torch, int(self.batch_size)
+        bad_size = size if self.bad_batch_size is None else int(self.bad_batch_size)
         trained = [p for p in student.parameters() if p.requires_grad]
         adam = torch.optim.Adam(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
         falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.max_iter)
 
-        def epoch(index: Ints, objective: Callable[[Tensor, Tensor], Tensor]) -> None:
+        def epoch(index: Ints, size: int, objective: Callable[[Tensor, Tensor], Tensor]) -> None:
             for part in np.array_split(rng.permutation(index), -(-len(index) // size)):
                 X, y = rows.batch(part)
                 logits, kept = student(X), self._kept(torch, teacher, X)
@@ -194,8 +201,8 @@ class SCRUB(BaseEstimator):
         for number in range(self.max_iter):
             student.train()
             if number < self.max_steps:
-                epoch(known, lambda divergence, _: -divergence)
-            epoch(others, lambda divergence, loss: self.alpha * divergence + self.gamma * loss)
+                epoch(known, bad_size, lambda divergence, _: -divergence)
+            epoch(others, size, lambda divergence, loss: self.alpha * divergence + self.gamma * loss)
             falling.step()
 
     def _kept(self, torch: Any, teacher: Module, X: Tensor) -> Tensor:
