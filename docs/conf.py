@@ -50,10 +50,10 @@ numpydoc_xref_param_type = False
 
 myst_enable_extensions = []
 
-# The gallery's language models need PyTorch and transformers, which the documentation can be built without.
+# The gallery's networks need PyTorch and transformers, which the documentation can be built without.
 LANGUAGE_MODELS = all(map(importlib.util.find_spec, ("torch", "transformers")))
 sphinx_gallery_conf = {
-    "ignore_pattern": r"__init__\.py" if LANGUAGE_MODELS else r"plot_edit_a_fact\.py",
+    "ignore_pattern": r"__init__\.py" if LANGUAGE_MODELS else r"plot_(edit_a_fact|corrective_unlearning)\.py",
     "examples_dirs": str(HERE.parent / "examples"),
     "gallery_dirs": "gallery",
     "filename_pattern": r"plot_",
