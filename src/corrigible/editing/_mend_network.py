@@ -51,7 +51,7 @@ class FactorNetwork:
         width = n_inputs + n_outputs
         rank = min(rank, width)
         bound = (6 / (width + rank)) ** 0.5  # Glorot's
-        weights = {}
+        weights: dict[str, Tensor] = {}
         for k in range(N_BLOCKS):
             weights |= {
                 f"U{k}": torch.zeros(width, rank),
@@ -135,8 +135,7 @@ def transformed(
         if learn:
             network.observe(pairs)
         for name, part in zip(names, network(pairs, layers).split(counts), strict=True):
-            u, delta = factors[name]
-            out = torch.zeros(*u.shape[:2], part.shape[1], device=part.device)
+            out = torch.zeros(*kept[name].shape, part.shape[1], device=part.device)
             out = out.masked_scatter(kept[name][..., None], part)
             found[name] = (out[..., : network.n_inputs], out[..., network.n_inputs :])
     return found

@@ -145,9 +145,7 @@ class Course:
             Whether the editor's moments learn from these lessons.
         """
         torch = require("torch", extra="lm", by="MEND")
-        changes = editor.changes(
-            self.model, self.batch([x.inner for x in lessons]), n_edits=n_edits, learn=learn
-        )
+        changes = editor.changes(self.model, self.batch([x.inner for x in lessons]), n_edits=n_edits, learn=learn)
         outer = [x.outer[rng.integers(len(x.outer))] for x in lessons]
         n = len(lessons) // n_edits
         texts = [self.texts[i] for i in rng.integers(len(self.texts), size=n)]
@@ -189,7 +187,9 @@ class Plan:
     check_every: int
 
 
-def train(course: Course, editor: Editor, plan: Plan, rng: np.random.Generator, *, quiet: bool) -> list[dict[str, Any]]:
+def train(
+    course: Course, editor: Editor, plan: Plan, rng: np.random.Generator, *, quiet: bool
+) -> list[dict[str, Any]]:
     """Train the editor by Adam; what is left is its best state on lessons of subjects held out.
 
     Returns
@@ -246,9 +246,7 @@ def _split(lessons: list[Lesson], plan: Plan, rng: np.random.Generator) -> tuple
     return learnt, held if len(held) >= plan.n_edits else []
 
 
-def _held_losses(
-    course: Course, editor: Editor, held: list[Lesson], plan: Plan, seed: int
-) -> tuple[float, float]:
+def _held_losses(course: Course, editor: Editor, held: list[Lesson], plan: Plan, seed: int) -> tuple[float, float]:
     """Return mean losses on held-out lessons, with the same prompts, texts and positions at every check."""
     torch = require("torch", extra="lm", by="MEND")
     rng, size = np.random.default_rng(seed), plan.n_edits * max(1, 8 // plan.n_edits)
