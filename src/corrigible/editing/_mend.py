@@ -37,7 +37,7 @@ CARD = Card(
     papers=("mend",),
     refs=("mitchell2022fast",),
     source="https://github.com/eric-mitchell/mend",
-    differs="Defaults are for a small model on one core: rank 256, 400 steps of 5 edits; the authors have "
+    differs="Defaults are for a small model on one core: rank 256, 300 steps of 5 edits; the authors have "
     "1920 and batches of 10 until validation stops to improve. Inner factors start by Glorot's rule and the rate is 3e-4 "
     "(their code: unit normal and 1e-6). The edit descends, as the paper's equation has it; their code adds it. Of gated "
     "feed-forward modules all three projections are edited. Locality is compared at 8 tokens of a text a step.",
@@ -124,7 +124,7 @@ class MEND(BaseEstimator):
         layers: Sequence[int] | str = "auto",
         *,
         rank: int = 256,
-        n_steps: int = 400,
+        n_steps: int = 300,
         batch_size: int = 5,
         n_edits: int = 1,
         learning_rate: float = 3e-4,
