@@ -20,12 +20,17 @@ another subject. The editor is trained on facts of four subjects in five, with p
 facts as what must not move; 24 facts of the other subjects are edited, each alone; relations and their wordings are those
 of training. Success: share of the prompt and three paraphrases that the model continues with the new answer, token by
 token. Drift: divergence of the next token after 40 prompts on unrelated held-out subjects from what it was, in nats. Both
-are swept: fine-tuning over bounds and the same blocks, MEND over factors on its edit. Fine-tuning's setting is the one of
-most success on the test facts among those that drift no more than the whole edit by MEND; MEND's factor is then the
-largest that drifts no more than that setting. Intervals: 95 %, over test facts. The paper's models have 0.1 to 11 billion
-parameters, its data are zsRE, FEVER and Wikitext."""
+are swept: fine-tuning over bounds and the same blocks, MEND over factors on its edit. At MEND's own drift fine-tuning is
+the mixture of two of its settings that drifts as much and has most success. Scaled down, MEND has the largest factor that
+drifts no more than fine-tuning's best setting within MEND's own drift. Both choices are made on the test facts, in
+fine-tuning's favour. Intervals: 95 %, over test facts. The paper's models have 0.1 to 11 billion parameters, its data are
+zsRE, FEVER and Wikitext."""
 METHODS = ("mend", "fine_tune")
-NOT_REPRODUCED = {}
+NOT_REPRODUCED = {
+    "MEND scaled down to fine-tuning's drift: success over fine-tuning's, lower end of the interval":
+        "-0.03: the mean is 0.10 in MEND's favour at 0.15 nats of drift against fine-tuning's 0.19, but 24 facts do not "
+        "tell it from 0. At MEND's own, larger drift it is ahead; its strength there is what training has set.",
+}  # fmt: skip
 DATA = ()
 SOURCES = (
     "src/corrigible/editing/_gradient_factors.py",
@@ -35,7 +40,7 @@ SOURCES = (
 )
 
 BLOCKS = (27, 28, 29)
-BOUNDS = {27: (5e-3, 1e-2), 28: (5e-3, 1e-2, 2e-2), 29: (5e-3, 1e-2, 2e-2)}
+BOUNDS = {27: (5e-3, 1e-2), 28: (5e-3, 1e-2, 2e-2), 29: (5e-3, 1e-2)}
 STRENGTHS = (0.3, 0.45, 0.6, 0.8, 1.0)
 N_TEST, N_APART = 24, 40
 
@@ -71,24 +76,24 @@ def _compared(scaled, sweep, before):
     yield _mean("MEND: drift on unrelated facts, nats", mend[:, 1], rng, f"median {np.median(mend[:, 1]):.4f}")
     yield _mean("MEND: share of unrelated prompts whose likeliest next token is another", mend[:, 2], rng, "")
     yield _mean("MEND: the same of the relation's next three subjects", mend[:, 3], rng, "")
-    fits = [k for k, v in sweep.items() if _drift(v) <= _drift(mend)] or [
-        min(sweep, key=lambda k: _drift(sweep[k]))
-    ]
-    layer, bound = max(fits, key=lambda k: sweep[k][:, 0].mean())
-    tuned = sweep[layer, bound]
-    what = f"block {layer}, bound {bound:g}, drift {_drift(tuned):.4f}; unrelated prompts with another next token "
-    what += f"{tuned[:, 2].mean():.3f}, the relation's next subjects {tuned[:, 3].mean():.2f}"
-    yield _mean("fine-tuning: share of wordings that get the new answer", tuned[:, 0], rng, what)
+    share, low, high = _mixture(sweep, _drift(mend))
+    mixed = share * sweep[low] + (1 - share) * sweep[high]
+    what = f"drift {_drift(mixed):.4f}: {share:.2f} of {_said(low)}, the rest of {_said(high)}"
+    yield _mean(
+        "fine-tuning at MEND's own drift: share of wordings that get the new answer", mixed[:, 0], rng, what
+    )
+    yield _lead("At MEND's own drift: success over fine-tuning's, lower end of the interval", mend, mixed, rng)
+    best = max((k for k in sweep if _drift(sweep[k]) <= _drift(mend)), key=lambda k: sweep[k][:, 0].mean())
+    tuned = sweep[best]
     factor = max([k for k, v in scaled.items() if _drift(v) <= _drift(tuned)], default=min(scaled))
     less = scaled[factor]
-    what = f"factor {factor:g}, drift {_drift(less):.4f}; unrelated prompts with another next token "
-    what += f"{less[:, 2].mean():.3f}, the relation's next subjects {less[:, 3].mean():.2f}"
-    yield _mean("MEND at equal locality: share of wordings that get the new answer", less[:, 0], rng, what)
-    gain = less[:, 0] - tuned[:, 0]
-    low, high = np.quantile(bootstrap_means(gain, rng=rng)[:, 0], [0.025, 0.975])
-    yield Measurement("MEND's success over fine-tuning's at equal locality, lower end of the interval", float(low),
-                      at_least=0.0, detail=f"mean {gain.mean():.3f}, upper end {high:.3f}, {len(gain)} facts")  # fmt: skip
-    settings = {f"fine-tuning, block {k[0]}, bound {k[1]:g}": v for k, v in sweep.items()}
+    for who, found, how in (("fine-tuning", tuned, _said(best)), ("MEND", less, f"factor {factor:g}")):
+        what = f"{how}, drift {_drift(found):.4f}; unrelated prompts with another next token {found[:, 2].mean():.3f}, "
+        what += f"the relation's next subjects {found[:, 3].mean():.2f}"
+        yield _mean(f"{who}, MEND scaled down: share of wordings that get the new answer", found[:, 0], rng, what)
+    name = "MEND scaled down to fine-tuning's drift: success over fine-tuning's, lower end of the interval"
+    yield _lead(name, less, tuned, rng)
+    settings = {f"fine-tuning, {_said(k)}": v for k, v in sweep.items()}
     for name, found in (settings | {f"MEND, factor {k:g}": v for k, v in scaled.items()}).items():
         detail = f"drift {_drift(found):.4f}, median {np.median(found[:, 1]):.4f}"
         yield _mean(f"{name}: wordings", found[:, 0], rng, detail)
@@ -96,6 +101,28 @@ def _compared(scaled, sweep, before):
 
 def _drift(found):
     return found[:, 1].mean()
+
+
+def _said(setting):
+    return f"block {setting[0]}, bound {setting[1]:g}"
+
+
+def _mixture(sweep, drift):
+    """Return the share of one setting, it and another, that together drift that much and have most success."""
+    found = [(1.0, k, k) for k, v in sweep.items() if _drift(v) <= drift]
+    for low in sweep:
+        for high in sweep:
+            if _drift(sweep[low]) <= drift < _drift(sweep[high]):
+                share = (_drift(sweep[high]) - drift) / (_drift(sweep[high]) - _drift(sweep[low]))
+                found.append((share, low, high))
+    return max(found, key=lambda m: m[0] * sweep[m[1]][:, 0].mean() + (1 - m[0]) * sweep[m[2]][:, 0].mean())
+
+
+def _lead(name, mend, tuned, rng):
+    gain = mend[:, 0] - tuned[:, 0]
+    low, high = np.quantile(bootstrap_means(gain, rng=rng)[:, 0], [0.025, 0.975])
+    detail = f"mean {gain.mean():.3f}, upper end {high:.3f}, {len(gain)} facts"
+    return Measurement(name, float(low), at_least=0.0, detail=detail)
 
 
 class _Scaled:

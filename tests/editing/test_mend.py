@@ -281,3 +281,10 @@ def test_bad_input(model, request_):
     edit.apply(model)
     with pytest.raises(DataError, match="without edits"):
         MEND().fit(model, lessons())
+
+
+def test_training_that_diverges_says_so(model):
+    with pytest.raises(DataError, match="keep losses finite"):
+        MEND(**{**SMALL, "step_size": 1e3, "learning_rate": 1e3, "step_rate": 1e3}).fit(
+            model, lessons(), quiet=True
+        )

@@ -21,6 +21,7 @@ from corrigible.editing._gradient_factors import (
     together,
 )
 from corrigible.editing._mend_network import FactorNetwork, all_weights, transformed
+from corrigible.errors import DataError
 from corrigible.models import EditRequest, LanguageModel
 
 Tensor = Any
@@ -214,9 +215,12 @@ def train(
             edit, locality = course.losses(editor, lessons, plan.n_edits, rng, learn=True)
             optimiser.zero_grad()
             (plan.c_edit * edit + locality).backward()
-            torch.nn.utils.clip_grad_norm_(
-                [*all_weights(editor.networks), *editor.steps.values()], _CLIP, error_if_nonfinite=True
-            )
+            norm = torch.nn.utils.clip_grad_norm_([*all_weights(editor.networks), *editor.steps.values()], _CLIP)
+            if not bool(torch.isfinite(norm)):
+                raise DataError(
+                    f"The training of MEND must keep losses finite. At step {step} a gradient is not. Lower "
+                    "learning_rate or step_rate."
+                )
             optimiser.step()
             if step % plan.check_every and step < plan.n_steps:
                 continue
