@@ -20,6 +20,7 @@ from corrigible.editing._grace import GRACE as GRACE
 from corrigible.editing._lora_edit import LoRAEdit as LoRAEdit
 from corrigible.editing._canonical_examples import LogitEnsemble as LogitEnsemble
 from corrigible.editing._memit import MEMIT as MEMIT
+from corrigible.editing._mend import MEND as MEND
 from corrigible.editing._rome import ROME as ROME
 from corrigible.editing._r_rome import RROME as RROME
 from corrigible.editing._retrain_without import RetrainWithout as RetrainWithout

@@ -77,7 +77,7 @@ _TEXTS = ("prompt", "subject", "target_new")
 _LISTS = ("paraphrases", "neighbours", "same_subject", "portability")
 
 
-def check_requests(requests: Any, *, by: str) -> list[EditRequest]:
+def check_requests(requests: Any, *, by: str, alone: bool = False) -> list[EditRequest]:
     """Return requests, checked.
 
     Parameters
@@ -86,6 +86,8 @@ def check_requests(requests: Any, *, by: str) -> list[EditRequest]:
         What is asked.
     by : str
         Who is asked, for the messages.
+    alone : bool
+        Whether each is an edit of its own, so that two may want different answers to one prompt.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def check_requests(requests: Any, *, by: str) -> list[EditRequest]:
     first: dict[str, int] = {}
     for n, request in enumerate(found):
         m = first.setdefault(request.text, n)
-        if found[m].answer != request.answer:
+        if not alone and found[m].answer != request.answer:
             raise DataError(
                 f"Requests {m} and {n} of {by} conflict: to {request.text!r} one wants {found[m].target_new!r}, the "
                 f"other {request.target_new!r}. Keep one."

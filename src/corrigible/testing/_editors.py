@@ -19,6 +19,16 @@ REQUESTS: tuple[dict[str, Any], ...] = (
     {"prompt": "The capital of {} is", "subject": "France", "target_new": "Rome", "target_true": "Paris"},
     {"prompt": "The language of {} is", "subject": "Brazil", "target_new": "yen"},
 )
+# What an editor that must be trained is trained on.
+LESSONS: tuple[dict[str, Any], ...] = tuple(
+    {"prompt": prompt, "subject": subject, "target_new": target}
+    for prompt, subject, target in (
+        ("The capital of {} is", "Italy", "Paris"),
+        ("The capital of {} is", "Spain", "yen"),
+        ("The language of {} is", "Japan", "Portuguese"),
+        ("The currency of {} is", "Brazil", "Rome"),
+    )
+)
 _PROBE = "It is known that the currency of Japan"
 
 
@@ -33,10 +43,15 @@ def says(model: LanguageModel) -> np.ndarray[Any, Any]:
     return np.concatenate(model.log_probs(asked, [" Rome", " yen", " is the yen"]))
 
 
-def _proposed(card: Card, params: dict[str, Any], **more: Any) -> tuple[LanguageModel, Edit]:
+def _editor(card: Card, params: dict[str, Any], model: LanguageModel, seed: int = 0) -> Any:
+    """Return an editor, trained if it is one that learns."""
+    editor = load(card.name)(**params, **({"random_state": seed} if card.stochastic else {}))
+    return editor.fit(model, list(LESSONS), quiet=True) if hasattr(editor, "fit") else editor
+
+
+def _proposed(card: Card, params: dict[str, Any]) -> tuple[LanguageModel, Edit]:
     model = tiny_language_model("llama")
-    editor = load(card.name)(**params, **({"random_state": 0} if card.stochastic else {}), **more)
-    return model, editor.propose(model, list(REQUESTS[:1]))
+    return model, _editor(card, params, model).propose(model, list(REQUESTS[:1]))
 
 
 def check_proposes_only(card: Card, params: dict[str, Any]) -> None:
@@ -93,8 +108,7 @@ def check_survives_a_file(card: Card, params: dict[str, Any]) -> None:
 def check_any_edit_of_a_stack_drops(card: Card, params: dict[str, Any]) -> None:
     """Of two edits either can go; what is left is what the other alone gives."""
     model, first = _proposed(card, params)
-    editor = load(card.name)(**params, **({"random_state": 1} if card.stochastic else {}))
-    second = editor.propose(model, list(REQUESTS[1:]))
+    second = _editor(card, params, model, seed=1).propose(model, list(REQUESTS[1:]))
     alone = []
     for edit in (first, second):
         edit.apply(model)
@@ -126,7 +140,7 @@ def check_same_seed_same_edit(card: Card, params: dict[str, Any]) -> None:
 def check_refuses_bad_requests(card: Card, params: dict[str, Any]) -> None:
     """A subject that is not in the prompt, an empty target, a conflict and no request at all are errors."""
     model, good = tiny_language_model("llama"), REQUESTS[0]
-    editor = load(card.name)(**params)
+    editor = _editor(card, params, model)
     for bad in (
         [{**good, "prompt": "The capital of Spain is", "subject": "France"}],
         [{**good, "target_new": " "}],
