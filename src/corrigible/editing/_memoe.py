@@ -323,7 +323,9 @@ class MEMoE(BaseEstimator):
         self._check()
         torch = require("torch", extra="lm", by="MEMoE")
         layer = (
-            round(_DEPTH * (model.n_layers - 1)) if self.layer == "auto" else chosen_layer(model, self.layer, "MEMoE")
+            round(_DEPTH * (model.n_layers - 1))
+            if self.layer == "auto"
+            else chosen_layer(model, self.layer, "MEMoE")
         )
         source = torch.Generator().manual_seed(integer_seed(as_generator(self.random_state)))
         adaptor = self._fresh(model, asked, layer, source)
@@ -374,7 +376,12 @@ class _Training:
     """The requests as one batch, with the network up to the hooked block already run."""
 
     def __init__(
-        self, model: LanguageModel, editor: MEMoE, adaptor: AnchoredExperts, asked: Sequence[EditRequest], layer: int
+        self,
+        model: LanguageModel,
+        editor: MEMoE,
+        adaptor: AnchoredExperts,
+        asked: Sequence[EditRequest],
+        layer: int,
     ) -> None:
         torch = require("torch", extra="lm", by="MEMoE")
         prefixes = ["", model_prefixes(model)[0]] if editor.prefixes is None else list(editor.prefixes)

@@ -211,9 +211,7 @@ class MINT(BaseEstimator):
             "neurons": sorted({n for p in patches for n in p}),
         }
 
-    def _mend_token(
-        self, model: LanguageModel, token: _Token, layers: list[int], done: list[Edit]
-    ) -> list[Neuron]:
+    def _mend_token(self, model: LanguageModel, token: _Token, layers: list[int], done: list[Edit]) -> list[Neuron]:
         """Return the neurons patched for one token, in their order; none where it could not be mended."""
         said, before = _said(model, token), len(done)
         wanted, wrong = semantic_bases(model, [token.wanted, said]).float()
