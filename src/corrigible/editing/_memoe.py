@@ -385,7 +385,10 @@ class _Training:
     ) -> None:
         torch = require("torch", extra="lm", by="MEMoE")
         prefixes = ["", model_prefixes(model)[0]] if editor.prefixes is None else list(editor.prefixes)
-        rows, cuts, where, wanted = [], [], [], []
+        rows: list[list[int]] = []
+        cuts: list[int] = []
+        where: list[tuple[int, int]] = []
+        wanted: list[int] = []
         for request in asked:
             target = model.encode(request.answer, start=False)
             for prefix in prefixes:
@@ -417,7 +420,8 @@ class _Training:
         editor, adaptor, here = self.editor, self.adaptor, self.numbers >= 0
         parts = [adaptor.experts.requires_grad_(), adaptor.router.requires_grad_()]
         optimiser = torch.optim.Adam(parts, lr=editor.learning_rate)
-        load = share = None
+        load: Tensor = None
+        share: Tensor = None
 
         def added(_: Any, args: Any, out: Any) -> Any:
             nonlocal load, share

@@ -20,7 +20,7 @@ from corrigible._utils.optional import require
 from corrigible._utils.validation import check_count, check_number
 from corrigible.editing._rank_one import chosen_layer
 from corrigible.editing._values import low_rank
-from corrigible.models import Edit, EditRequest, LanguageModel, LowRank, check_requests, joined
+from corrigible.models import Dense, Edit, EditRequest, LanguageModel, LowRank, check_requests, joined
 from corrigible.models._lm_passes import Resumption
 from corrigible.models._lm_structure import stores_inputs_first
 
@@ -161,8 +161,8 @@ class MINT(BaseEstimator):
         Returns
         -------
         Edit
-            Of rank one a neuron. ``details["requests"]`` tells for each request its patches, its neurons, how many
-            tokens were wrong and how many of these were mended.
+            Of rank one a neuron. ``details["requests"]`` tells for each request how many tokens were wrong and how many
+            of these were mended, the (block, unit) of each patch by token, and the distinct ones of all tokens.
 
         Raises
         ------
@@ -185,7 +185,9 @@ class MINT(BaseEstimator):
         details = {"layers": layers, "seconds": round(time.perf_counter() - start, 3), "requests": told}
         whole = joined("mint", done, details)
         # Patches of one neuron are one column: the file need not hold each.
-        deltas = {n: _one_column_each(model, n.removesuffix(".weight"), d) for n, d in whole.deltas.items()}
+        deltas: dict[str, LowRank | Dense] = {}
+        for name, delta in whole.deltas.items():
+            deltas[name] = _one_column_each(model, name.removesuffix(".weight"), delta)
         return Edit("mint", deltas, [], [r.to_dict() for r in asked], details)
 
     def _layers(self, model: LanguageModel) -> list[int]:
@@ -207,7 +209,7 @@ class MINT(BaseEstimator):
         return {
             "wrong_tokens": len(patches),
             "mended_tokens": sum(map(bool, patches)),
-            "patches": [len(p) for p in patches],
+            "patches": patches,
             "neurons": sorted({n for p in patches for n in p}),
         }
 
