@@ -1,4 +1,5 @@
 # Written by tools/build_index.py from the cards.
+from corrigible.editing._memoe import AnchoredExperts as AnchoredExperts
 from corrigible.editing._crome import CROME as CROME
 from corrigible.editing._canonical_examples import CanonicalExamples as CanonicalExamples
 from corrigible.editing._canonical_examples import CanonicalTrial as CanonicalTrial
@@ -20,7 +21,9 @@ from corrigible.editing._grace import GRACE as GRACE
 from corrigible.editing._lora_edit import LoRAEdit as LoRAEdit
 from corrigible.editing._canonical_examples import LogitEnsemble as LogitEnsemble
 from corrigible.editing._memit import MEMIT as MEMIT
+from corrigible.editing._memoe import MEMoE as MEMoE
 from corrigible.editing._mend import MEND as MEND
+from corrigible.editing._mint import MINT as MINT
 from corrigible.editing._rome import ROME as ROME
 from corrigible.editing._r_rome import RROME as RROME
 from corrigible.editing._retrain_without import RetrainWithout as RetrainWithout
@@ -35,3 +38,4 @@ from corrigible.editing._causal_trace import causal_trace as causal_trace
 from corrigible.editing._corrective_unlearning import corrective_unlearning as corrective_unlearning
 from corrigible.editing._edit_sequence import edit_sequence as edit_sequence
 from corrigible.editing._edit_sequence import forgetting_knee as forgetting_knee
+from corrigible.editing._mint import semantic_bases as semantic_bases
