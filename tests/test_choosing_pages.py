@@ -13,7 +13,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-PAGES = [f"choosing_{room}" for room in ("data", "uncertainty", "shift", "compare", "fairness", "merging", "editing")]
+PAGES = [
+    f"choosing_{room}" for room in ("data", "uncertainty", "shift", "compare", "fairness", "merging", "editing")
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
