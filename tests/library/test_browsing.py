@@ -19,7 +19,7 @@ pytest.importorskip("argon2")
 uvicorn = pytest.importorskip("uvicorn")
 sa = pytest.importorskip("sqlalchemy")
 
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException, WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
@@ -153,6 +153,10 @@ def gone(element):
     try:
         element.is_enabled()
     except StaleElementReferenceException:
+        return True
+    except WebDriverException as error:  # how Chromium says it while the next page comes
+        if "does not belong to the document" not in str(error):
+            raise
         return True
     return False
 

@@ -34,9 +34,6 @@ CARD = Card(
     use_when="Rows that harm a model are to be found, or data are to be paid by what they bring.",
     avoid_when="Distances between rows say nothing of the label.",
     test_params=({}, {"k": 3, "epsilon": 0.0}),
-    excused={
-        "check_finds_planted_errors": "The sample's target is a number; the method needs classes.",
-    },
 )
 _CELLS = 4_000_000
 

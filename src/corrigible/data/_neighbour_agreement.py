@@ -34,10 +34,6 @@ CARD = Card(
     use_when="Rows have features in which near rows mostly share a class, such as embeddings; no model is trained.",
     avoid_when="Distance means little, as with codes for categories: a model's probabilities find more.",
     test_params=({}, {"method": "vote", "k": 5}, {"metric": "cosine"}),
-    excused={
-        "check_scores_and_mask": "the sample's target is a number",
-        "check_finds_planted_errors": "the sample's target is a number; its own test plants errors in classes",
-    },
 )
 
 Floats = NDArray[np.floating]

@@ -22,6 +22,9 @@ def _planted(card: Card) -> tuple[tuple[Any, ...], Any]:
         return (labels, pred_proba), wrong
     if card.inputs in ("annotations", "label matrix, pred_proba", "token labels, token probabilities"):
         return fit_arguments(card), None
+    if card.inputs == "X, y classes":
+        labels, pred_proba, wrong = flipped_labels()
+        return (np.log(pred_proba), labels), wrong
     X, y, wrong = regression(share=0.1)
     return (X, y), wrong
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from corrigible._card import Card
 from corrigible._registry import load
@@ -44,9 +45,14 @@ def says(model: LanguageModel) -> np.ndarray[Any, Any]:
 
 
 def _editor(card: Card, params: dict[str, Any], model: LanguageModel, seed: int = 0) -> Any:
-    """Return an editor, trained if it is one that learns."""
+    """Return an editor, trained if it is one that must be before it proposes."""
     editor = load(card.name)(**params, **({"random_state": seed} if card.stochastic else {}))
-    return editor.fit(model, list(LESSONS), quiet=True) if hasattr(editor, "fit") else editor
+    if hasattr(editor, "fit"):
+        try:
+            editor.propose(model, list(REQUESTS[:1]))
+        except NotFittedError:
+            return editor.fit(model, list(LESSONS), quiet=True)
+    return editor
 
 
 def _proposed(card: Card, params: dict[str, Any]) -> tuple[LanguageModel, Edit]:

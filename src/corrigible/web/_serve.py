@@ -83,6 +83,7 @@ def serve(
             store, vectors=_vectors(store, encoder), words=_words(store, tantivy), data=data, office=_office(store, site),
             hosts=names, accounts=users, secure=bool(site and site.startswith("https://")),
         )  # fmt: skip
+        listener.listen(2048)  # who comes when it says so waits for a moment and is not turned away
         local = f"http://{host if ':' not in host else f'[{host}]'}:{port}/"
         print(f"Serving {store.shown} at {site or local} (Ctrl-C ends)", flush=True)
         if open_page:
