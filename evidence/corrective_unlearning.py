@@ -19,8 +19,8 @@ training rows of classes 4 and 9 labelled as the other; affected are test rows o
 the bad rows is known, drawn at random. Repaired: affected accuracy after less before, over that of a network trained on
 right rows less before; ratio of means over seeds, with bootstrap intervals over seeds. Five seeds, none of them used
 while the search was written. SSD as it comes; SCRUB of three sizes of step and weights alpha, chosen among as SSD's alpha
-is (the three were set on other rows, after SCRUB as it comes had repaired nothing in a first run on these seeds); retraining
-by the first training's recipe. Bars, set beforehand: SSD repairs at least 0.9 and retained accuracy falls by 0.02 at most;
+is (the three were set on other rows, after SCRUB as it comes had repaired nothing in a first run on these seeds);
+retraining by the first training's recipe. Bars, set beforehand: SSD repairs at least 0.9 and retained accuracy falls by 0.02 at most;
 the others repair at most 0.5. Notes: the same with every bad row known."""
 METHODS = ("corrective_unlearning", "ssd", "scrub", "retrain_without")
 SOURCES = ("src/corrigible/editing/_unlearning.py", "src/corrigible/_core/torch_training.py")
