@@ -34,8 +34,8 @@ CARD = Card(
     inputs="model, X, y, bad",
     stochastic=True,
     cost="max_iter epochs over the rows not known to be bad, two networks' passes a step",
-    use_when="Most bad rows are known, and training from scratch costs too much.",
-    avoid_when="Few of them are known: the others stay among the rows that are learned again.",
+    use_when="Bad rows carry a trigger; give few of them a step (bad_batch_size) and try several sizes of step.",
+    avoid_when="Nothing is at hand to choose steps by: the defaults repair little where few of the bad rows are known.",
     requires=("torch",),
 )
 
@@ -75,7 +75,7 @@ class SCRUB(BaseEstimator):
 
     See Also
     --------
-    SSD : Trains nothing, and needs fewer of the bad rows.
+    SSD : Trains nothing, and chooses its strength itself.
 
     References
     ----------
