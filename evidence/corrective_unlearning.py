@@ -20,8 +20,8 @@ the bad rows is known, drawn at random. Repaired: affected accuracy after less b
 right rows less before; ratio of means over seeds, with bootstrap intervals over seeds. Five seeds, none of them used
 while the search was written. SSD as it comes; SCRUB of three sizes of step and weights alpha, chosen among as SSD's alpha
 is (the three were set on other rows, after SCRUB as it comes had repaired nothing in a first run on these seeds);
-retraining by the first training's recipe. Bars, set beforehand: SSD repairs at least 0.9 and retained accuracy falls by 0.02 at most;
-the others repair at most 0.5. Notes: the same with every bad row known."""
+retraining by the first training's recipe. Bars, set beforehand: SSD repairs at least 0.9 and retained accuracy falls by
+0.02 at most; the others repair at most 0.5. Notes: the same with every bad row known."""
 METHODS = ("corrective_unlearning", "ssd", "scrub", "retrain_without")
 SOURCES = ("src/corrigible/editing/_unlearning.py", "src/corrigible/_core/torch_training.py")
 DATA = ("mnist_5k",)
