@@ -42,10 +42,6 @@ CARD = Card(
     avoid_when="Nobody answers: a detector that scores all rows at once is quicker. Thousands of features.",
     also=("RelabelQuery",),
     test_params=({"n_folds": 2},),
-    excused={
-        "check_scores_and_mask": "the sample's target is a number",
-        "check_finds_planted_errors": "the sample's target is a number; its own test plants errors in classes",
-    },
 )
 
 Floats = NDArray[np.floating]
