@@ -36,7 +36,7 @@ CARD = Card(
     "the drift of '{subject} is a' and the load's penalty in the loss are ours.",
     inputs="model, requests",
     stochastic=True,
-    cost="n_steps passes, forward and backward, through the blocks from the hooked one on; memory top_k matrices a token",
+    cost="n_steps passes, forward and backward, through the blocks from the hooked one on; n_experts square matrices kept",
     use_when="A batch of facts must hold in other words too, and text on other subjects may not move by a bit.",
     avoid_when="What else is said of the edited subjects must stay: all of it passes the experts.",
     test_params=({}, {"n_experts": 2, "top_k": 2}),
@@ -366,8 +366,9 @@ class MEMoE(BaseEstimator):
         anchors = torch.stack([embeddings[list(first[i])].mean(0) for i in range(len(subjects))])
         width = embeddings.shape[1]
         router = torch.randn(self.n_experts, 2 * width, generator=source) / (2 * width) ** 0.5
+        experts = torch.zeros(self.n_experts, width, width, device=anchors.device)
         return AnchoredExperts(
-            name, torch.zeros(self.n_experts, width, width), router.to(anchors.device), _unit(anchors),
+            name, experts, router.to(anchors.device), _unit(anchors),
             [(list(form), number) for form, number in forms.items()], self.top_k, self.scale,
         )  # fmt: skip
 
