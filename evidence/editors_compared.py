@@ -25,6 +25,7 @@ from corrigible.editing import (
 )
 from corrigible.models import Probe, load_lm
 from corrigible.papers import Measurement
+from corrigible.papers._source_hash import source_hash
 
 CLAIM = """Editors that locate a fact in the weights reach it and its paraphrases, none carries over what follows from it
 (portability); those that leave the weights alone change nothing else; and as edits add up, weights that were changed
@@ -79,9 +80,8 @@ def run(data):
 def _key():
     """Return what the table depends on: hashes of the modules that edit and score, and of how they are used here."""
     words = [repr(EDITORS), repr((N_SINGLE, N_BATCH, SIZES)), inspect.getsource(_facts), inspect.getsource(_edited)]
-    modules = {name: (EDITING / f"{name}.py").read_bytes() for name in MODULES}
-    modules["how"] = "\n".join(words).encode()
-    return {name: hashlib.sha256(code).hexdigest() for name, code in modules.items()}
+    how = hashlib.sha256("\n".join(words).encode()).hexdigest()
+    return {name: source_hash(EDITING / f"{name}.py") for name in MODULES} | {"how": how}
 
 
 def _facts():

@@ -252,13 +252,21 @@ def evidence_run(
     names: Annotated[list[str] | None, typer.Argument(help="Names of scripts: see `evidence list`.")] = None,
     run_all: Annotated[bool, typer.Option("--all", help="Run every script whose data are there.")] = False,
     changed: Annotated[
-        bool, typer.Option("--changed", help="Run those that are stale and whose data are there.")
+        bool, typer.Option("--changed", help="Run the stale ones whose data are there; take over new words.")
     ] = False,
     data: Annotated[Path | None, typer.Option(help="Folder of real data; else $CORRIGIBLE_DATA.")] = None,
 ) -> None:
     """Run evidence scripts and write their results. Exits with 1 when a bar is missed and not acknowledged."""
     from corrigible._utils.progress import progress
-    from corrigible.papers._evidence import data_folder, load_evidence, run_evidence, stale, unmet
+    from corrigible.papers._evidence import (
+        data_folder,
+        load_evidence,
+        reword_evidence,
+        reworded,
+        run_evidence,
+        stale,
+        unmet,
+    )
     from corrigible.papers._evidence import names as all_names
 
     if (bool(names), run_all, changed).count(True) != 1:
@@ -275,6 +283,9 @@ def evidence_run(
             result = run_evidence(script.name, data=data)
             print(f"{script.name}: {result['status']} in {result['seconds']} s")
             problems += unmet(result)
+    for name in reworded() if changed or run_all else ():
+        problems += unmet(reword_evidence(name))
+        print(f"{name}: words taken over, nothing measured")
     _end_with(problems)
 
 

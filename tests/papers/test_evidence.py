@@ -4,9 +4,21 @@ import textwrap
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from corrigible.cli import app
 from corrigible.errors import DataError, UnknownNameError
-from corrigible.papers import Measurement, _evidence, check, load_evidence, results, run_evidence, stale
+from corrigible.papers import (
+    Measurement,
+    _evidence,
+    check,
+    load_evidence,
+    results,
+    reworded,
+    run_evidence,
+    stale,
+)
+from corrigible.papers._source_hash import source_hash
 
 SCRIPT = """
     from corrigible.papers import Measurement
@@ -54,6 +66,37 @@ def test_a_changed_script_is_stale(write):
     write(4.0)
     assert stale() == ["toy"]
     assert check() == ["toy: stale or never run; run `corrigible evidence run toy`"]
+
+
+def test_words_are_taken_over_without_measuring_again(write):
+    write(1.0)
+    run_evidence("toy")
+    assert check() == ["toy: number is 1, must be at least 2"]
+    write(1.0, missed={"number": "Too small."})
+    assert stale() == []
+    assert reworded() == ["toy"]
+    assert check()[0] == "toy: its result repeats other words; run `corrigible evidence run --changed`"
+    before = results()["toy"]
+    assert "words taken over" in CliRunner().invoke(app, ["evidence", "run", "--changed"]).output
+    assert reworded() == check() == []
+    assert results()["toy"] == before | {"not_reproduced": {"number": "Too small."}}
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('"""Other."""\nx = "a"\n\n\ndef f():\n    """What."""\n    # Why.\n    return """\n# b\n"""\n', True),
+        ('x = "b"\n\n\ndef f():\n    return """\n# b\n"""\n', False),
+        ('x = "a"\n\n\ndef f():\n    return """\n# c\n"""\n', False),
+        ('x = "a"\n\n\ndef f(): "# b"\n', False),
+        ('x = "a"\nCLAIM: str = (\n    "so"\n)\n\n\ndef f():\n    return """\n# b\n"""\n', True),
+    ],
+)
+def test_hash_of_what_runs(tmp_path, text, same):
+    first, second = tmp_path / "first.py", tmp_path / "second.py"
+    first.write_text('x = "a"\n\n\ndef f():\n    return """\n# b\n"""\n')
+    second.write_text(text)
+    assert (source_hash(first) == source_hash(second, {"CLAIM"})) == same
 
 
 def test_further_sources_are_hashed_and_must_be_there(write, tmp_path):

@@ -6,6 +6,8 @@ from corrigible.papers._evidence import (
     check,
     load_evidence,
     results,
+    reword_evidence,
+    reworded,
     run_evidence,
     stale,
 )
@@ -21,6 +23,8 @@ __all__ = [
     "load_evidence",
     "paper",
     "results",
+    "reword_evidence",
+    "reworded",
     "run_evidence",
     "search",
     "stale",

@@ -4,7 +4,8 @@ A script ``evidence/<name>.py`` assigns ``CLAIM``, ``PROTOCOL``, ``METHODS`` (na
 of the data collection it needs, often none) and defines ``run(data)``, which yields `Measurement` objects. What it
 measures beside cards it names in ``SOURCES`` (files, from ``src/``). A claim that does not hold here is kept and
 shown: name its measurement in ``NOT_REPRODUCED`` with the reason. These constants are literals, so that they are
-read without running (or importing what is imported by) the script.
+read without running (or importing what is imported by) the script. A result is fresh as long as what runs is what ran:
+words (the claim, the protocol, reasons, docstrings, comments) can be put better without measuring again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import ast
 import datetime
 import functools
-import hashlib
 import importlib.util
 import json
 import math
@@ -28,6 +28,7 @@ from corrigible._utils.files import write_text
 from corrigible._utils.versions import versions
 from corrigible.errors import CorrigibleError, DataError, UnknownNameError, nearest
 from corrigible.papers._index import index
+from corrigible.papers._source_hash import source_hash
 
 _PACKAGE = Path(__file__).parents[1]
 ROOT = Path(__file__).parents[3]
@@ -124,7 +125,7 @@ class Evidence:
         return [d for d in self.data if not (folder / d).exists()]
 
     def sources(self) -> dict[str, str]:
-        """Return path to SHA-256 of the script, of the methods' files and of the further ones it names.
+        """Return path to `source_hash` of the script, of the methods' files and of the further ones it names.
 
         Raises
         ------
@@ -140,7 +141,18 @@ class Evidence:
             raise DataError(
                 f"SOURCES of the evidence {self.name!r} must name files of src/. There is no {absent[0]}."
             )
-        return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())}
+        return {
+            name: source_hash(path, _WORDS if path == self.path else ()) for name, path in sorted(files.items())
+        }
+
+    def words(self) -> dict[str, Any]:
+        """Return what a result repeats of the script: the claim, the protocol, the papers, the reasons."""
+        return {
+            "claim": " ".join(self.claim.split()),
+            "protocol": " ".join(self.protocol.split()),
+            "papers": list(self.papers),
+            "not_reproduced": self.not_reproduced,
+        }
 
 
 def names() -> list[str]:
@@ -181,6 +193,7 @@ def load_evidence(name: str) -> Evidence:
 
 
 _REQUIRED = ("CLAIM", "PROTOCOL", "METHODS", "DATA")
+_WORDS = ("CLAIM", "PROTOCOL", "PAPERS", "NOT_REPRODUCED")
 
 
 def _literals(path: Path) -> dict[str, Any]:
@@ -195,7 +208,7 @@ def _literals(path: Path) -> dict[str, Any]:
             else []
         )
         for target in targets:
-            if isinstance(target, ast.Name) and target.id in (*_REQUIRED, "PAPERS", "NOT_REPRODUCED", "SOURCES"):
+            if isinstance(target, ast.Name) and target.id in (*_REQUIRED, *_WORDS, "SOURCES"):
                 try:
                     found[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
                 except ValueError:
@@ -230,22 +243,36 @@ def run_evidence(name: str, *, data: str | Path | None = None) -> dict[str, Any]
     measured: list[Measurement] = list(evidence.module.run(folder))
     result = {
         "name": name,
-        "claim": " ".join(evidence.claim.split()),
-        "protocol": " ".join(evidence.protocol.split()),
+        **evidence.words(),
         "methods": evidence.methods,
-        "papers": evidence.papers,
         "data": evidence.data,
         "status": _status(measured),
-        "not_reproduced": evidence.not_reproduced,
         "measurements": [{**asdict(m), "met": m.met} for m in measured],
         "seconds": round(time.perf_counter() - start, 1),
         "date": datetime.date.today().isoformat(),
         "versions": versions(),
         "sources": evidence.sources(),
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    write_text(RESULTS / f"{name}.json", json.dumps(result, indent=1, default=float) + "\n")
+    _write(result)
     return result
+
+
+def reword_evidence(name: str) -> dict[str, Any]:
+    """Write a script's words into its result, which keeps its measurements.
+
+    Parameters
+    ----------
+    name : str
+        Name of a script that has a fresh result; `reworded` names those whose words differ.
+    """
+    result = results()[name] | load_evidence(name).words()
+    _write(result)
+    return result
+
+
+def _write(result: dict[str, Any]) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    write_text(RESULTS / f"{result['name']}.json", json.dumps(result, indent=1, default=float) + "\n")
 
 
 def _status(measured: Iterable[Measurement]) -> str:
@@ -268,6 +295,12 @@ def stale() -> list[str]:
     return [n for n in names() if found.get(n, {}).get("sources") != load_evidence(n).sources()]
 
 
+def reworded() -> list[str]:
+    """Return the names of scripts whose result is fresh and repeats other words than theirs."""
+    found, old = results(), set(stale())
+    return [n for n in names() if n not in old and not load_evidence(n).words().items() <= found[n].items()]
+
+
 def check() -> list[str]:
     """Return what is wrong with the evidence: stale, unmet and not acknowledged, or missing. Empty is good."""
     found, problems = results(), []
@@ -283,6 +316,8 @@ def check() -> list[str]:
         problems += [f"{name}: there is no paper {slug!r}" for slug in evidence.papers if slug not in index()]
         if not fresh:
             problems.append(f"{name}: stale or never run; run `corrigible evidence run {name}`")
+        elif not evidence.words().items() <= found[name].items():
+            problems.append(f"{name}: its result repeats other words; run `corrigible evidence run --changed`")
     problems += [f"{m}: no evidence names this method" for m in list_methods() if m not in covered]
     for name, result in found.items():
         problems += unmet(result)
