@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 
 from corrigible._core.bootstrap import BlockSums
 from corrigible._utils.parallel import read_ahead
@@ -267,7 +268,9 @@ def _write_rows(path: Path, frames: Iterator[pd.DataFrame]) -> int:
             start += len(frame)
             suspects += int(frame["label_errors_flag"].sum()) if "label_errors_flag" in frame else 0
             table = pa.Table.from_pandas(frame, preserve_index=False)
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            # A dictionary of numbers is given up again, page by page, after costing most of the time.
+            words = [c for c in frame if not is_numeric_dtype(frame[c])]
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=words)
             writer.write_table(table)
     finally:
         if writer is not None:
