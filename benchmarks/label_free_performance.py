@@ -38,7 +38,7 @@ def timed(function):
 
 def ours(reference, production, chunk):
     (p, y), (q, _) = reference, production
-    fit, method = timed(lambda: CBPE(metrics=METRICS).fit(y, p))
+    fit, method = timed(lambda: CBPE(metric=METRICS).fit(y, p))
     pred = (q > 0.5).astype(int)
     first, found = timed(lambda: method.estimate(q, pred, chunks=chunk))
     again, _ = timed(lambda: method.estimate(q, pred, chunks=chunk))

@@ -42,7 +42,7 @@ def run(data):
     for draw in range(200):
         order = rng.permutation(len(y))[:8_000]
         a, b = order[:6_000], order[6_000:]
-        found = CBPE(metrics=_METRICS).fit(y[a], p[a]).estimate(p[b])
+        found = CBPE(metric=_METRICS).fit(y[a], p[a]).estimate(p[b])
         truth = {
             "accuracy": ((p[b] > 0.5) == y[b]).mean(),
             "roc_auc": roc_auc_score(y[b], p[b]),
@@ -52,13 +52,13 @@ def run(data):
         errors.append([(found[m].value - truth[m]) / found[m].standard_error for m in _METRICS])
         if draw < 10:
             exact = _by_hand(y[a], p[a], p[b])
-            forced = CBPE(metrics=_METRICS, calibration="isotonic").fit(y[a], p[a]).estimate(p[b])
+            forced = CBPE(metric=_METRICS, calibration="isotonic").fit(y[a], p[a]).estimate(p[b])
             gaps.append(max(abs(forced[m].value - exact[m]) for m in _METRICS))
     yield Measurement(
         "largest gap to isotonic regression and all pairs, by rows", max(gaps), at_most=1e-3, kind="reference",
         detail="10 draws; accuracy, ROC AUC, F1",
     )  # fmt: skip
-    whole = CBPE(metrics=_METRICS, calibration="isotonic").fit(y[:30_000], p[:30_000])
+    whole = CBPE(metric=_METRICS, calibration="isotonic").fit(y[:30_000], p[:30_000])
     binned = whole.estimate(p[30_000:60_000])
     rows = whole.estimate(p[30_000:60_000], chunks=10_000)
     gap = abs(np.mean([e.value for e in rows["accuracy"]]) - binned["accuracy"].value)

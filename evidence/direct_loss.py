@@ -65,11 +65,11 @@ def _draw(X, y, model, seed, *, shifted):
 
 def _estimated(model, X, y, reference, chunk, seed):
     f, g = model.predict(X.iloc[reference]), model.predict(X.iloc[chunk])
-    method = DirectLossEstimation(metrics=("mae",), random_state=seed).fit(y[reference], f, X.iloc[reference])
+    method = DirectLossEstimation(metric="mae", random_state=seed).fit(X.iloc[reference], y[reference], f)
     ratio = DensityRatio(random_state=seed).fit(X.iloc[reference], X.iloc[chunk])
     weight = ratio.weights_ if ratio.auc_interval_[0] > 0.5 else None
-    found = method.estimate(g, X.iloc[chunk], reference_weight=weight)["mae"]
-    plain = method.estimate(g, X.iloc[chunk])["mae"]
+    found = method.estimate(X.iloc[chunk], g, reference_weight=weight)
+    plain = method.estimate(X.iloc[chunk], g)
     realised, known = np.abs(y[chunk] - g).mean(), np.abs(y[reference] - f).mean()
     return {
         "error": abs(found.value - realised), "unweighted": abs(plain.value - realised),

@@ -54,8 +54,8 @@ def run(data):
         target = rng.choice(pool, size=2000, p=tilt / tilt.sum(), replace=False)
         ratio = DensityRatio(cv=3, random_state=seed).fit(X.iloc[source], X.iloc[target])
         # A model that always says no: its accuracy is the share without high income.
-        method = ImportanceWeighting(metrics=("accuracy",)).fit(rich[source], np.full(4000, 0.2), X.iloc[source])
-        found = method.estimate(np.full(2000, 0.2), reference_weight=ratio.weights_)["accuracy"]
+        method = ImportanceWeighting(metric="accuracy").fit(X.iloc[source], rich[source], np.full(4000, 0.2))
+        found = method.estimate(None, np.full(2000, 0.2), reference_weight=ratio.weights_)
         truth, before = 1 - rich[target].mean(), 1 - rich[source].mean()
         errors.append((abs(found.value - truth), abs(before - truth)))
         held.append(found.low <= truth <= found.high)

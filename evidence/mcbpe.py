@@ -143,16 +143,16 @@ def _errors(pairs):
     rows, rng = [], np.random.default_rng(0)
     for pair, (y, p, X), chunks in pairs:
         scale, constant = _sampling_error(y, p, len(chunks[0][0]), rng), _realised(y, p)
-        cbpe = CBPE(metrics=_METRICS).fit(y, p)
+        cbpe = CBPE(metric=_METRICS).fit(y, p)
         weighted = {
-            "M-CBPE": MCBPE(metrics=_METRICS).fit(y, p, X),
-            "M-CBPE isotonic": MCBPE(metrics=_METRICS, calibrator="isotonic").fit(y, p, X),
-            "importance weighting": ImportanceWeighting(metrics=_METRICS).fit(y, p, X),
+            "M-CBPE": MCBPE(metric=_METRICS).fit(X, y, p),
+            "M-CBPE isotonic": MCBPE(metric=_METRICS, calibrator="isotonic").fit(X, y, p),
+            "importance weighting": ImportanceWeighting(metric=_METRICS).fit(X, y, p),
         }
         for z, q, Z in chunks:
             ratio = DensityRatio(cv=2, random_state=0).fit(X, Z)
             found = {"CBPE": cbpe.estimate(q)}
-            found |= {n: m.estimate(q, reference_weight=ratio.weights_) for n, m in weighted.items()}
+            found |= {n: m.estimate(None, q, reference_weight=ratio.weights_) for n, m in weighted.items()}
             for metric, truth in _realised(z, q).items():
                 rows.append(
                     (pair, metric, "reference", abs(constant[metric] - truth) / scale[metric], None, ratio.auc_)

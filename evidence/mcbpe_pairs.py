@@ -145,9 +145,9 @@ def _pair(pair, kind, reference, production, weights):
     rng = np.random.default_rng(0)
     picks = (rng.integers(len(y), size=len(z)) for _ in range(60))
     draws = [_realised(y[i], p[i]) for i in picks if 0 < y[i].sum() < len(i)]
-    found = {"CBPE": CBPE(metrics=METRICS).fit(y, p).estimate(q)}
+    found = {"CBPE": CBPE(metric=METRICS).fit(y, p).estimate(q)}
     for name, method in (("M-CBPE", MCBPE), ("importance weighting", ImportanceWeighting)):
-        found[name] = method(metrics=METRICS).fit(y, p, X).estimate(q, reference_weight=weights)
+        found[name] = method(metric=METRICS).fit(X, y, p).estimate(None, q, reference_weight=weights)
     constant, truth = _realised(y, p), _realised(z, q)
     for metric in METRICS:
         scale = np.std([d[metric] for d in draws])
@@ -164,11 +164,11 @@ def _silence(data):
     train, reference, pool = np.split(rng.permutation(len(X)), [8000, 12_000])
     model = _models(X)["logistic"].fit(X.iloc[train], y[train])
     p = model.predict_proba(X)[:, 1]
-    fitted = MCBPE(metrics=METRICS, random_state=0).fit(y[reference], p[reference], X.iloc[reference])
+    fitted = MCBPE(metric=METRICS, random_state=0).fit(X.iloc[reference], y[reference], p[reference])
     usual, alarms = _realised(y[reference], p[reference]), []
     for chunk in np.array_split(pool[:40_000], 40):
         ratio = DensityRatio(cv=2, random_state=0).fit(X.iloc[reference], X.iloc[chunk])
-        found = fitted.estimate(p[chunk], reference_weight=ratio.weights_)
+        found = fitted.estimate(None, p[chunk], reference_weight=ratio.weights_)
         alarms += [not found[m].low <= usual[m] <= found[m].high for m in METRICS]
     return Measurement("ACS employment without shift: share of alarms", float(np.mean(alarms)), at_most=0.05,
                        detail=f"{len(alarms)} chunks and metrics")  # fmt: skip

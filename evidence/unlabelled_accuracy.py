@@ -75,9 +75,9 @@ def _estimates(X, y, home, make, seed):
         "realised": float((q.argmax(axis=1) == y[target]).mean()),
         "reference": float((p.argmax(axis=1) == y[reference]).mean()),
         "mean confidence": float(q.max(axis=1).mean()),
-        "ATC": AverageThresholdedConfidence().fit(y[reference], p).estimate(q)["accuracy"].value,
-        "DoC": DifferenceOfConfidences().fit(y[reference], p).estimate(q)["accuracy"].value,
-        "CBPE": CBPE(metrics=("accuracy",)).fit(y[reference], p).estimate(q)["accuracy"].value,
+        "ATC": AverageThresholdedConfidence().fit(y[reference], p).estimate(q).value,
+        "DoC": DifferenceOfConfidences().fit(y[reference], p).estimate(q).value,
+        "CBPE": CBPE(metric="accuracy").fit(y[reference], p).estimate(q).value,
         "GDE": generalization_disagreement(retrained).value,
     }
 

@@ -45,7 +45,7 @@ model, other = (
 
 known = model.predict_proba(X[reference])
 methods = {
-    "CBPE": CBPE(metrics=("accuracy",)).fit(y[reference], known),
+    "CBPE": CBPE(metric="accuracy").fit(y[reference], known),
     "ATC": AverageThresholdedConfidence().fit(y[reference], known),
     "DoC": DifferenceOfConfidences().fit(y[reference], known),
 }
@@ -57,7 +57,7 @@ for level in levels:
     p = model.predict_proba(rows)
     curves["truth"].append(np.mean(p.argmax(axis=1) == y[new]))
     for name, method in methods.items():
-        curves[name].append(method.estimate(p)["accuracy"].value)
+        curves[name].append(method.estimate(p).value)
     both = np.stack([p, other.predict_proba(rows)])
     curves["GDE"].append(generalization_disagreement(both))
 

@@ -38,14 +38,14 @@ model = HistGradientBoostingClassifier(max_iter=60, random_state=0).fit(
 # Learn on the reference, estimate on each batch
 # ----------------------------------------------
 
-estimator = CBPE(metrics=("accuracy",)).fit(
+estimator = CBPE(metric="accuracy").fit(
     y_reference, model.predict_proba(X_reference)
 )
 scales = np.linspace(1.0, 0.2, 9)
 estimates, realised = [], []
 for scale in scales:
     X, y = draw(2000, scale)
-    estimates.append(estimator.estimate(model.predict_proba(X))["accuracy"])
+    estimates.append(estimator.estimate(model.predict_proba(X)))
     realised.append((model.predict(X) == y).mean())
 
 gaps = np.abs([e.value - r for e, r in zip(estimates, realised, strict=True)])

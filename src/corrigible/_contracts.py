@@ -62,13 +62,13 @@ class Accumulator(Protocol):
 
 @runtime_checkable
 class PerformanceEstimator(Protocol):
-    """Estimates a model's performance on rows without labels."""
+    """Estimates a model's performance on rows without labels; where it looks at inputs, these come first."""
 
-    def fit(self, y: ArrayLike, pred_proba: ArrayLike, *args: Any) -> Self:
-        """Learn from labelled reference rows."""
+    def fit(self, *args: Any) -> Self:
+        """Learn from labelled reference rows: ``(y_true, pred_proba)``, or with inputs ``(X, y_true, pred_proba)``."""
 
-    def estimate(self, pred_proba: ArrayLike, *args: Any) -> Any:
-        """Return the estimated metrics of unlabelled rows."""
+    def estimate(self, *args: Any) -> Any:
+        """Return the `Estimate` of unlabelled rows ``(pred_proba)`` or ``(X, pred_proba)``, by name if of several."""
 
 
 @runtime_checkable

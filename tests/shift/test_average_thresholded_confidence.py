@@ -23,7 +23,7 @@ def test_by_hand_with_numpy(score):
     threshold = np.sort(s)[(p.argmax(axis=1) != y).sum()]
     method = AverageThresholdedConfidence(score=score).fit(y, p)
     assert method.threshold_ == pytest.approx(threshold)
-    assert method.estimate(q)["accuracy"].value == pytest.approx((t >= threshold).mean())
+    assert method.estimate(q).value == pytest.approx((t >= threshold).mean())
 
 
 @settings(max_examples=30, deadline=None)
@@ -32,7 +32,7 @@ def test_the_reference_gets_its_own_accuracy_also_with_ties(seed, n, digits):
     rng = np.random.default_rng(seed)
     p, y = rng.uniform(size=n).round(digits), rng.integers(2, size=n)
     method = AverageThresholdedConfidence().fit(y, p)
-    found = method.estimate(p)["accuracy"]
+    found = method.estimate(p)
     assert found.value == pytest.approx(np.mean((p > 0.5) == y), abs=1e-9)
     assert found.low <= found.value <= found.high
 
@@ -42,15 +42,15 @@ def test_any_growing_change_of_two_class_confidence_changes_nothing():
     p, q = rng.uniform(size=500), rng.beta(0.5, 0.5, size=300)
     y = (rng.uniform(size=500) < p).astype(int)
     sharper = lambda v: 0.5 + np.sign(v - 0.5) * np.abs(v - 0.5) ** 1.7 * 2**0.7  # noqa: E731
-    first = AverageThresholdedConfidence().fit(y, p).estimate(q)["accuracy"].value
-    assert AverageThresholdedConfidence().fit(y, sharper(p)).estimate(sharper(q))["accuracy"].value == first
+    first = AverageThresholdedConfidence().fit(y, p).estimate(q).value
+    assert AverageThresholdedConfidence().fit(y, sharper(p)).estimate(sharper(q)).value == first
 
 
 def test_intervals_hold_the_realised_accuracy():
     held = []
     for seed in range(200):
         (p, y), (q, z) = rows(2 * seed, n=400), rows(2 * seed + 1, n=300)
-        found = AverageThresholdedConfidence().fit(y, p).estimate(q)["accuracy"]
+        found = AverageThresholdedConfidence().fit(y, p).estimate(q)
         held.append(found.low <= (q.argmax(axis=1) == z).mean() <= found.high)
     assert 0.9 <= np.mean(held)
 
@@ -58,7 +58,7 @@ def test_intervals_hold_the_realised_accuracy():
 def test_chunks():
     p, y = rows(0)
     method = AverageThresholdedConfidence().fit(y, p)
-    values = [e.value for e in method.estimate(p, chunks=500)["accuracy"]]
+    values = [e.value for e in method.estimate(p, chunks=500)]
     assert len(values) == 4
     assert np.mean(values) == pytest.approx(method.accuracy_)
 
@@ -66,7 +66,7 @@ def test_chunks():
 @pytest.mark.parametrize("y", [np.zeros(20, int), np.ones(20, int)])
 def test_all_right_or_all_wrong(y):
     p = np.linspace(0.6, 0.9, 20).astype(np.float32)
-    assert AverageThresholdedConfidence().fit(y, p).estimate(p)["accuracy"].value == pytest.approx(y[0])
+    assert AverageThresholdedConfidence().fit(y, p).estimate(p).value == pytest.approx(y[0])
 
 
 def test_bad_input():

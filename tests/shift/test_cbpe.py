@@ -36,7 +36,7 @@ def test_two_classes_against_draws_of_labels(rng, n):
     """With known probabilities, mean and spread of scikit-learn's metrics over drawn labels are the answer."""
     p = rng.beta(0.8, 1.2, size=n)
     pred = (p > 0.4).astype(int)
-    estimator = CBPE(metrics=ALL, calibration="none").fit(np.arange(1_000_000) % 2, np.full(1_000_000, 0.5))
+    estimator = CBPE(metric=ALL, calibration="none").fit(np.arange(1_000_000) % 2, np.full(1_000_000, 0.5))
     found = estimator.estimate(p, pred)
     draws = [realised((rng.uniform(size=n) < p).astype(int), p, pred) for _ in range(60 if n < 1000 else 8)]
     for name, estimate in found.items():
@@ -50,7 +50,7 @@ def test_three_classes_against_draws_of_labels(rng):
     p = rng.dirichlet([1.0, 0.7, 0.5], size=n)
     pred = p.argmax(axis=1)
     every = rng.integers(3, size=300_000)
-    estimator = CBPE(metrics=("accuracy", "roc_auc", "f1", "log_loss", "brier"), calibration="none")
+    estimator = CBPE(metric=("accuracy", "roc_auc", "f1", "log_loss", "brier"), calibration="none")
     found = estimator.fit(every, np.full((every.size, 3), 1 / 3)).estimate(p)
     draws = []
     for _ in range(60):
@@ -77,7 +77,7 @@ def test_isotonic_map_is_scikit_learns(rng):
 def test_cells_agree_with_rows(rng):
     """From 16384 rows on, rows are summed by score cell; the same rows in small chunks are not."""
     (y, p), (_, q) = drawn(rng, 50_000), drawn(rng, 20_000, mean=0.5)
-    estimator = CBPE(metrics=ALL).fit(y, p)
+    estimator = CBPE(metric=ALL).fit(y, p)
     whole = estimator.estimate(q)
     parts = estimator.estimate(q, chunks=5_000)
     for name in ("accuracy", "log_loss", "brier", "true_1_pred_0"):
@@ -109,7 +109,7 @@ def test_interval_covers_realised_accuracy(rng):
     held = []
     for _ in range(100):
         (y, p), (z, q) = drawn(rng, 2_000), drawn(rng, 2_000, mean=0.4)
-        e = CBPE(metrics=("accuracy", "roc_auc"), calibration="isotonic").fit(y, p).estimate(q)
+        e = CBPE(metric=("accuracy", "roc_auc"), calibration="isotonic").fit(y, p).estimate(q)
         truth = {"accuracy": ((q > 0.5) == z).mean(), "roc_auc": sk.roc_auc_score(z, q)}
         held.append([e[m].low <= truth[m] <= e[m].high for m in truth])
     assert (np.mean(held, axis=0) > 0.88).all()
@@ -117,7 +117,7 @@ def test_interval_covers_realised_accuracy(rng):
 
 def test_chunk_ids_and_business_value(rng):
     (y, p), (_, q) = drawn(rng, 4_000), drawn(rng, 3_000)
-    estimator = CBPE(metrics=("business_value", "confusion_matrix"), business_value=[[0, -2], [-5, 3]]).fit(y, p)
+    estimator = CBPE(metric=("business_value", "confusion_matrix"), business_value=[[0, -2], [-5, 3]]).fit(y, p)
     ids = rng.choice(["b", "a", "c"], size=3_000)
     found = estimator.estimate(q, chunks=ids)
     assert len(found["business_value"]) == 3
@@ -131,7 +131,7 @@ def test_chunk_ids_and_business_value(rng):
 @pytest.mark.parametrize("k", [2, 4])
 def test_expected_loss_averages_to_the_metric(rng, loss, k):
     p, y = rng.dirichlet(np.ones(k), size=2_000), rng.integers(k, size=2_000)
-    estimator = CBPE(metrics=("accuracy", "log_loss", "brier")).fit(y, p)
+    estimator = CBPE(metric=("accuracy", "log_loss", "brier")).fit(y, p)
     found, rows = estimator.estimate(p), estimator.expected_loss(p, loss)
     metric = {
         "zero_one": 1 - found["accuracy"].value,
@@ -155,19 +155,30 @@ def test_cells_are_ordered_and_fine():
 
 def test_extremes():
     y, p = np.array([0, 1]), np.array([0.0, 1.0])
-    found = CBPE(metrics=ALL).fit(y, p).estimate(p)
+    found = CBPE(metric=ALL).fit(y, p).estimate(p)
     assert found["accuracy"].value == 1
     assert np.isfinite([e.value for e in found.values()]).all()
-    assert np.isnan(CBPE(metrics=("roc_auc",)).fit([1, 1], p).estimate([0.0])["roc_auc"].value)
+    assert np.isnan(CBPE(metric="roc_auc").fit([1, 1], p).estimate([0.0]).value)
 
 
 def test_errors(rng):
     y, p = drawn(rng, 100)
     with pytest.raises(InvalidParameterError, match="Did you mean 'roc_auc'"):
-        CBPE(metrics=("rocauc",)).fit(y, p)
+        CBPE(metric="rocauc").fit(y, p)
     with pytest.raises(InvalidParameterError, match="business_value"):
-        CBPE(metrics=("business_value",)).fit(y, p)
+        CBPE(metric="business_value").fit(y, p)
     with pytest.raises(DataError, match="pred_proba"):
         CBPE().fit(y, p - 0.5)
     with pytest.raises(DataError, match="y_pred"):
         CBPE().fit(y, p).estimate(p, y[:7])
+
+
+def test_one_metric_gives_one_estimate(rng):
+    y, p = drawn(rng, 500)
+    several = CBPE(metric=("accuracy", "confusion_matrix")).fit(y, p).estimate(p)
+    alone = CBPE(metric="accuracy").fit(y, p, y_pred=(p > 0.5).astype(int))
+    assert alone.estimate(p) == several["accuracy"]
+    assert alone.estimate_batches([p[:200], p[200:]]).value == pytest.approx(several["accuracy"].value, abs=1e-4)
+    assert [e.value for e in alone.estimate(p, chunks=250)] == [alone.estimate(q).value for q in (p[:250], p[250:])]
+    matrix = CBPE(metric="confusion_matrix").fit(y, p).estimate(p)  # one metric, of several numbers
+    assert matrix == {name: e for name, e in several.items() if name != "accuracy"}

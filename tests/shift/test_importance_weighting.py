@@ -73,7 +73,7 @@ def test_mixed_tables(rng):
 def test_given_weights_are_scikit_learns(rng):
     p, w = rng.uniform(size=500), rng.uniform(0.1, 3, size=500)
     y = (rng.uniform(size=500) < p).astype(int)
-    found = ImportanceWeighting().fit(y, p, p[:, None]).estimate(p, reference_weight=w)
+    found = ImportanceWeighting().fit(p[:, None], y, p).estimate(None, p, reference_weight=w)
     assert found["roc_auc"].value == pytest.approx(roc_auc_score(y, p, sample_weight=w))
     assert found["accuracy"].value == pytest.approx(np.average((p > 0.5) == y, weights=w))
 
@@ -81,8 +81,8 @@ def test_given_weights_are_scikit_learns(rng):
 def test_standard_error_of_unweighted_accuracy(rng):
     p = rng.uniform(size=4000)
     y = (rng.uniform(size=4000) < p).astype(int)
-    estimate = ImportanceWeighting(metrics=("accuracy",)).fit(y, p, p[:, None])
-    a = estimate.estimate(p[:1000], reference_weight=np.ones(4000))["accuracy"]
+    estimate = ImportanceWeighting(metric="accuracy").fit(p[:, None], y, p)
+    a = estimate.estimate(None, p[:1000], reference_weight=np.ones(4000))
     assert a.standard_error == pytest.approx(np.sqrt(a.value * (1 - a.value) * (1 / 4000 + 1 / 1000)), rel=0.4)
 
 
@@ -91,7 +91,7 @@ def test_errors(rng):
     with pytest.raises(DataError, match="at least 10 rows"):
         DensityRatio().fit(X, X[:4])
     with pytest.raises(DataError, match="must have 50 rows"):
-        ImportanceWeighting().fit(np.arange(50) % 2, np.full(50, 0.4), X[:49])
-    method = ImportanceWeighting().fit(np.arange(50) % 2, np.full(50, 0.4), X)
+        ImportanceWeighting().fit(X[:49], np.arange(50) % 2, np.full(50, 0.4))
+    method = ImportanceWeighting().fit(X, np.arange(50) % 2, np.full(50, 0.4))
     with pytest.raises(DataError, match="leave 'chunks' out"):
-        method.estimate(np.full(50, 0.4), X, chunks=10, reference_weight=np.ones(50))
+        method.estimate(X, np.full(50, 0.4), chunks=10, reference_weight=np.ones(50))

@@ -88,9 +88,9 @@ def test_serves_importance_weighting(rng):
     X, Z, _ = _gaussians(rng, 3000, 1.0)
     chance = lambda v: 1 / (1 + np.exp(-2 * v[:, 0]))  # noqa: E731
     y = (rng.uniform(size=3000) < chance(X)).astype(int)
-    method = ImportanceWeighting(metrics=("accuracy",)).fit(y, np.full(3000, 0.6), X)
+    method = ImportanceWeighting(metric="accuracy").fit(X, y, np.full(3000, 0.6))
     weight = ULSIF(random_state=0).fit(X, Z).weights_
-    found = method.estimate(np.full(3000, 0.6), reference_weight=weight)["accuracy"]
+    found = method.estimate(None, np.full(3000, 0.6), reference_weight=weight)
     assert found.value == pytest.approx(chance(Z).mean(), abs=0.04)
 
 

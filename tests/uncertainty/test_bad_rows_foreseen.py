@@ -26,9 +26,9 @@ WEIGHTED = {
     "decomposition": lambda w: score_decomposition(LABELS, HALF, sample_weight=w),
     "rejection": lambda w: reject_curve(LABELS, ZERO, sample_weight=w),
     "importance": lambda w: (
-        ImportanceWeighting().fit(LABELS, HALF, HALF).estimate(HALF, reference_weight=w)  # a density ratio of 0
+        ImportanceWeighting().fit(HALF, LABELS, HALF).estimate(None, HALF, reference_weight=w)  # a density ratio of 0
     ),
-    "loss": lambda w: DirectLossEstimation(cv=2).fit(LABELS, ZERO).estimate(ZERO, reference_weight=w),
+    "loss": lambda w: DirectLossEstimation(cv=2).fit(None, LABELS, ZERO).estimate(None, ZERO, reference_weight=w),
 }
 
 
@@ -42,7 +42,7 @@ def test_weights_that_are_all_zero(name):
 @pytest.mark.parametrize("made", [lambda: CBPE(), lambda: MCBPE(cv=2)])
 def test_constant_scores_have_the_accuracy_of_the_labels_and_an_auc_of_a_half(made):
     inputs = () if isinstance(made(), CBPE) else (np.zeros((N, 1)),)
-    found = made().fit(LABELS, HALF, *inputs).estimate(HALF, *inputs)
+    found = made().fit(*inputs, LABELS, HALF).estimate(*inputs, HALF)
     assert found["accuracy"].value == pytest.approx(0.5)
     assert found["roc_auc"].value == pytest.approx(0.5)
     assert found["accuracy"].low < 0.5 < found["accuracy"].high

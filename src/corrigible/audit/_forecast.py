@@ -85,14 +85,14 @@ def _class_estimate(problem: Problem, ratio: Any, seed: int) -> _Forecast:
     metric, output = _METRIC[problem.loss], problem.production_output
     method: Any
     if ratio is None:
-        method = CBPE(metrics=(metric,)).fit(problem.y_test, problem.test_output)
-        estimate, expected = method.estimate(output)[metric], method.expected_loss(output, loss=problem.loss)
+        method = CBPE(metric=metric).fit(problem.y_test, problem.test_output)
+        estimate, expected = method.estimate(output), method.expected_loss(output, loss=problem.loss)
     else:
-        method = MCBPE(metrics=(metric,), random_state=seed)
-        method.fit(problem.y_test, problem.test_output, problem.X_test)
+        method = MCBPE(metric=metric, random_state=seed)
+        method.fit(problem.X_test, problem.y_test, problem.test_output)
         weight = {"reference_weight": ratio.weights_}
-        estimate = method.estimate(output, **weight)[metric]
-        expected = method.expected_loss(output, loss=problem.loss, **weight)
+        estimate = method.estimate(None, output, **weight)
+        expected = method.expected_loss(None, output, loss=problem.loss, **weight)
     value, low, high = float(estimate.value), float(estimate.low), float(estimate.high)
     if problem.loss == "zero_one":
         value, low, high = 1 - value, 1 - high, 1 - low
@@ -106,9 +106,9 @@ def _value_estimate(problem: Problem, ratio: Any, seed: int) -> _Forecast:
     assert output is not None
     if X is None or ahead is None:  # a table of predictions: the loss is told by the prediction alone
         X = ahead = None
-    method = DirectLossEstimation(metrics=(metric,), random_state=seed).fit(problem.y_test, problem.test_output, X)
-    found = method.estimate(output, ahead, reference_weight=weight)[metric]
-    expected = method.expected_loss(output, ahead, problem.loss, reference_weight=weight)
+    method = DirectLossEstimation(metric=metric, random_state=seed).fit(X, problem.y_test, problem.test_output)
+    found = method.estimate(ahead, output, reference_weight=weight)
+    expected = method.expected_loss(ahead, output, problem.loss, reference_weight=weight)
     return "direct_loss", (float(found.value), float(found.low), float(found.high)), expected
 
 

@@ -88,7 +88,7 @@ class AverageThresholdedConfidence(BaseEstimator):
     >>> p = rng.beta(2, 2, size=5000)
     >>> y = (rng.uniform(size=5000) < p).astype(int)
     >>> method = AverageThresholdedConfidence().fit(y, p)
-    >>> bool(method.estimate(p)["accuracy"].value == np.mean((p > 0.5) == y))
+    >>> bool(method.estimate(p).value == np.mean((p > 0.5) == y))
     True
     """
 
@@ -96,12 +96,12 @@ class AverageThresholdedConfidence(BaseEstimator):
         self.score = score
         self.confidence = confidence
 
-    def fit(self, y: ArrayLike, pred_proba: ArrayLike) -> Self:
+    def fit(self, y_true: ArrayLike, pred_proba: ArrayLike) -> Self:
         """Find the threshold on labelled reference rows that the model was not trained on.
 
         Parameters
         ----------
-        y : array-like of shape (n_samples,)
+        y_true : array-like of shape (n_samples,)
             Labels as column numbers.
         pred_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
             The model's probabilities; one column is that of the second of two classes.
@@ -119,7 +119,7 @@ class AverageThresholdedConfidence(BaseEstimator):
         check_number(self.confidence, name="confidence", by=_BY, low=0, high=1, closed="neither")
         p = scores_of(pred_proba, n_classes=None, by=_BY)
         self.n_classes_ = max(p.shape[1], 2)
-        labels = check_labels(y, n=len(p), n_classes=self.n_classes_, name="y", by=_BY)
+        labels = check_labels(y_true, n=len(p), n_classes=self.n_classes_, name="y_true", by=_BY)
         wrong = predicted_of(None, p, by=_BY) != labels
         score = self._score(p)
         self.n_reference_, self.accuracy_ = len(p), float(1 - wrong.mean())
@@ -129,7 +129,7 @@ class AverageThresholdedConfidence(BaseEstimator):
         self._level_error = float((wrong - below).std() / np.sqrt(len(p)))
         return self
 
-    def estimate(self, pred_proba: ArrayLike, *, chunks: int | ArrayLike | None = None) -> dict[str, Any]:
+    def estimate(self, pred_proba: ArrayLike, *, chunks: int | ArrayLike | None = None) -> Any:
         """Estimate the accuracy of unlabelled rows.
 
         Parameters
@@ -141,12 +141,13 @@ class AverageThresholdedConfidence(BaseEstimator):
 
         Returns
         -------
-        dict
-            ``"accuracy"`` to `Estimate`; with `chunks` to a list of them, in order of the rows or of the sorted ids.
+        Estimate, or list of Estimate
+            Of the accuracy; with `chunks` a list of them, in order of the rows or of the sorted ids.
         """
         check_is_fitted(self, "threshold_")
         score = self._score(scores_of(pred_proba, n_classes=self.n_classes_, by=_BY))
-        return in_chunks(chunk_rows(chunks, len(score), by=_BY), lambda rows: self._estimated(score[rows]))
+        found = in_chunks(chunk_rows(chunks, len(score), by=_BY), lambda rows: self._estimated(score[rows]))
+        return found["accuracy"]
 
     def _score(self, p: Floats) -> Floats:
         whole = np.column_stack([1 - p[:, 0], p[:, 0]]) if p.shape[1] == 1 else p

@@ -21,15 +21,16 @@ from corrigible._utils.validation import check_choice, check_labels
 from corrigible.shift._expected_metrics import (
     Cells,
     Estimate,
+    as_asked,
     calibrated_cells,
     calibrated_rows,
     cells_of_counts,
-    check_metrics,
     chunk_rows,
     coarse_counts,
     estimates_of,
     expected_row_loss,
     in_chunks,
+    metric_names,
     predicted_of,
     scores_of,
 )
@@ -68,8 +69,8 @@ class CBPE(BaseEstimator):
 
     Parameters
     ----------
-    metrics : sequence of str
-        Among ``accuracy``, ``roc_auc``, ``precision``, ``recall``, ``specificity``, ``f1``, ``log_loss``,
+    metric : str or sequence of str
+        One or several of ``accuracy``, ``roc_auc``, ``precision``, ``recall``, ``specificity``, ``f1``, ``log_loss``,
         ``brier``, ``business_value`` (a row's mean) and ``confusion_matrix`` (shares of the rows, named
         ``true_0_pred_1``). Of two classes the second is the positive; of more, one against the rest averaged.
     calibration : {"auto", "isotonic", "none"}, default="auto"
@@ -108,7 +109,7 @@ class CBPE(BaseEstimator):
     >>> p = rng.beta(2, 2, size=20_000)
     >>> y = (rng.uniform(size=20_000) < p).astype(int)
     >>> sure = rng.beta(0.5, 0.5, size=20_000)  # production rows are easier
-    >>> estimate = CBPE(metrics=("accuracy",)).fit(y, p).estimate(sure)["accuracy"]
+    >>> estimate = CBPE(metric="accuracy").fit(y, p).estimate(sure)
     >>> bool(abs(estimate.value - np.maximum(sure, 1 - sure).mean()) < 0.01)
     True
     """
@@ -116,25 +117,27 @@ class CBPE(BaseEstimator):
     def __init__(
         self,
         *,
-        metrics: Sequence[str] = ("accuracy", "roc_auc", "f1"),
+        metric: str | Sequence[str] = ("accuracy", "roc_auc", "f1"),
         calibration: str = "auto",
         business_value: ArrayLike | None = None,
         confidence: float = 0.95,
     ) -> None:
-        self.metrics = metrics
+        self.metric = metric
         self.calibration = calibration
         self.business_value = business_value
         self.confidence = confidence
 
-    def fit(self, y: ArrayLike, pred_proba: ArrayLike) -> Self:
+    def fit(self, y_true: ArrayLike, pred_proba: ArrayLike, y_pred: ArrayLike | None = None) -> Self:
         """Calibrate on labelled reference rows that the model was not trained on.
 
         Parameters
         ----------
-        y : array-like of shape (n_samples,)
+        y_true : array-like of shape (n_samples,)
             Labels as column numbers.
         pred_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
             The model's probabilities; one column is that of the second of two classes.
+        y_pred : array-like, optional
+            Ignored; taken so that estimators of performance are fitted alike.
 
         Returns
         -------
@@ -147,14 +150,14 @@ class CBPE(BaseEstimator):
         """
         self._tables: list[ScoreTable] = []
         self.n_reference_ = 0
-        return self.partial_fit(y, pred_proba)
+        return self.partial_fit(y_true, pred_proba)
 
-    def partial_fit(self, y: ArrayLike, pred_proba: ArrayLike) -> Self:
+    def partial_fit(self, y_true: ArrayLike, pred_proba: ArrayLike) -> Self:
         """Take in a batch of reference rows; batches in order give the fit of all rows at once.
 
         Parameters
         ----------
-        y : array-like of shape (n_samples,)
+        y_true : array-like of shape (n_samples,)
             Labels as column numbers.
         pred_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
             The model's probabilities.
@@ -164,12 +167,12 @@ class CBPE(BaseEstimator):
         self
         """
         check_choice(self.calibration, ("auto", "isotonic", "none"), name="calibration", by="CBPE")
-        check_metrics(self.metrics, self.business_value, by="CBPE")
+        metric_names(self.metric, self.business_value, by="CBPE")
         tables = getattr(self, "_tables", [])
         first, known = (self.n_reference_, self.n_classes_) if tables else (0, None)
         p = scores_of(pred_proba, n_classes=known, by="CBPE")
         self.n_classes_: int = max(p.shape[1], 2)
-        labels = check_labels(y, n=len(p), n_classes=self.n_classes_, name="y", by="CBPE")
+        labels = check_labels(y_true, n=len(p), n_classes=self.n_classes_, name="y_true", by="CBPE")
         columns = range(1, 2) if p.shape[1] == 1 else range(p.shape[1])
         tables = tables or [ScoreTable.empty() for _ in columns]
         self._tables = [
@@ -189,7 +192,7 @@ class CBPE(BaseEstimator):
 
     def estimate(
         self, pred_proba: ArrayLike, y_pred: ArrayLike | None = None, *, chunks: int | ArrayLike | None = None
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Estimate the metrics of unlabelled rows.
 
         Parameters
@@ -203,16 +206,18 @@ class CBPE(BaseEstimator):
 
         Returns
         -------
-        dict
-            Metric to `Estimate`; with `chunks` to a list of them, in order of the rows or of the sorted ids.
+        Estimate, list of Estimate or dict
+            Of one metric its `Estimate`, of several a dict by name; with `chunks` a list of them for each metric, in
+            order of the rows or of the sorted ids.
         """
         p = scores_of(pred_proba, n_classes=self._checked_classes(), by="CBPE")
         pred = predicted_of(y_pred, p, by="CBPE")
         maps = self._calibration_maps()
         rows = chunk_rows(chunks, len(p), by="CBPE")
-        return in_chunks(rows, lambda r: self._estimated(calibrated_cells(p[r], pred[r], maps)))
+        found = in_chunks(rows, lambda r: self._estimated(calibrated_cells(p[r], pred[r], maps)))
+        return as_asked(self.metric, found)
 
-    def estimate_batches(self, batches: Iterable[ArrayLike | tuple[ArrayLike, ArrayLike]]) -> dict[str, Estimate]:
+    def estimate_batches(self, batches: Iterable[ArrayLike | tuple[ArrayLike, ArrayLike]]) -> Any:
         """Estimate the metrics of all rows of a stream, such as the batches of a Parquet file.
 
         Parameters
@@ -223,7 +228,8 @@ class CBPE(BaseEstimator):
 
         Returns
         -------
-        dict of str to Estimate
+        Estimate or dict of str to Estimate
+            Of one metric, or of several.
         """
         n_classes, maps = self._checked_classes(), self._calibration_maps()
         counts: NDArray[np.intp] | int = 0
@@ -237,9 +243,9 @@ class CBPE(BaseEstimator):
             else:
                 kept.append((p, pred))
         if n_classes == 2:
-            return self._estimated(cells_of_counts(np.asarray(counts), maps[0]))
+            return as_asked(self.metric, self._estimated(cells_of_counts(np.asarray(counts), maps[0])))
         p, pred = (np.concatenate(part) for part in zip(*kept, strict=True))
-        return self._estimated(calibrated_cells(p, pred, maps))
+        return as_asked(self.metric, self._estimated(calibrated_cells(p, pred, maps)))
 
     def predict_proba(self, pred_proba: ArrayLike) -> NDArray[np.floating]:
         """Return the calibrated probabilities that the estimates rest on.
@@ -285,5 +291,5 @@ class CBPE(BaseEstimator):
         return self._maps
 
     def _estimated(self, cells: Cells) -> dict[str, Estimate]:
-        names = check_metrics(self.metrics, self.business_value, by="CBPE")
+        names = metric_names(self.metric, self.business_value, by="CBPE")
         return estimates_of(cells, names, business_value=self.business_value, confidence=self.confidence, by="CBPE")

@@ -68,19 +68,19 @@ class DifferenceOfConfidences(BaseEstimator):
     --------
     >>> from corrigible.shift import DifferenceOfConfidences
     >>> method = DifferenceOfConfidences().fit([0, 1, 1, 1], [0.2, 0.8, 0.8, 0.2])
-    >>> round(method.estimate([0.3, 0.7])["accuracy"].value, 2)  # 0.75 + (0.7 - 0.8)
+    >>> round(method.estimate([0.3, 0.7]).value, 2)  # 0.75 + (0.7 - 0.8)
     0.65
     """
 
     def __init__(self, *, confidence: float = 0.95) -> None:
         self.confidence = confidence
 
-    def fit(self, y: ArrayLike, pred_proba: ArrayLike) -> Self:
+    def fit(self, y_true: ArrayLike, pred_proba: ArrayLike) -> Self:
         """Take in labelled reference rows that the model was not trained on.
 
         Parameters
         ----------
-        y : array-like of shape (n_samples,)
+        y_true : array-like of shape (n_samples,)
             Labels as column numbers.
         pred_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
             The model's probabilities; one column is that of the second of two classes.
@@ -97,13 +97,13 @@ class DifferenceOfConfidences(BaseEstimator):
         check_number(self.confidence, name="confidence", by=_BY, low=0, high=1, closed="neither")
         p = scores_of(pred_proba, n_classes=None, by=_BY)
         self.n_classes_, self.n_reference_ = max(p.shape[1], 2), len(p)
-        labels = check_labels(y, n=len(p), n_classes=self.n_classes_, name="y", by=_BY)
+        labels = check_labels(y_true, n=len(p), n_classes=self.n_classes_, name="y_true", by=_BY)
         right, sure = predicted_of(None, p, by=_BY) == labels, _confidence(p)
         self.accuracy_, self.mean_confidence_ = float(right.mean()), float(sure.mean())
         self._variance = float((right - sure).var() / len(p))
         return self
 
-    def estimate(self, pred_proba: ArrayLike, *, chunks: int | ArrayLike | None = None) -> dict[str, Any]:
+    def estimate(self, pred_proba: ArrayLike, *, chunks: int | ArrayLike | None = None) -> Any:
         """Estimate the accuracy of unlabelled rows.
 
         Parameters
@@ -115,12 +115,13 @@ class DifferenceOfConfidences(BaseEstimator):
 
         Returns
         -------
-        dict
-            ``"accuracy"`` to `Estimate`; with `chunks` to a list of them, in order of the rows or of the sorted ids.
+        Estimate, or list of Estimate
+            Of the accuracy; with `chunks` a list of them, in order of the rows or of the sorted ids.
         """
         check_is_fitted(self, "accuracy_")
         sure = _confidence(scores_of(pred_proba, n_classes=self.n_classes_, by=_BY))
-        return in_chunks(chunk_rows(chunks, len(sure), by=_BY), lambda rows: self._estimated(sure[rows]))
+        found = in_chunks(chunk_rows(chunks, len(sure), by=_BY), lambda rows: self._estimated(sure[rows]))
+        return found["accuracy"]
 
     def _estimated(self, sure: NDArray[np.floating]) -> dict[str, Estimate]:
         value = float(np.clip(self.accuracy_ + sure.mean() - self.mean_confidence_, 0.0, 1.0))

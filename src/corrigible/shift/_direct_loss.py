@@ -26,7 +26,7 @@ from corrigible._utils.parallel import parallel_map
 from corrigible._utils.random import RandomState, as_generator, integer_seed, seed_estimator
 from corrigible._utils.validation import check_choice, check_count, check_number, check_sample_weight, check_vector
 from corrigible.errors import DataError
-from corrigible.shift._expected_metrics import Estimate, chunk_rows, in_chunks
+from corrigible.shift._expected_metrics import Estimate, as_asked, chunk_rows, in_chunks
 
 CARD = Card(
     name="direct_loss",
@@ -39,12 +39,12 @@ CARD = Card(
     "size. Here it is cross-fitted; the mean of its out-of-fold errors on the reference, weighted by the density "
     "ratio where one is given, is added (augmented inverse probability weighting); and the interval counts the "
     "losses' own spread, the finite reference and the loss model.",
-    inputs="y, prediction, X",
+    inputs="X, y, prediction",
     stochastic=True,
     cost="cv fits of histogram gradient boosting for each loss; O(n cv) to estimate",
     use_when="A regression model's rows in production have no values yet, and inputs tell where it is off.",
     avoid_when="The value's relation to the inputs moved: no method without labels sees that.",
-    test_params=({"cv": 3}, {"cv": 3, "metrics": ("rmse", "mae")}),
+    test_params=({"cv": 3}, {"cv": 3, "metric": ("rmse", "mae")}),
 )
 
 Floats = NDArray[np.floating]
@@ -90,9 +90,9 @@ class DirectLossEstimation(BaseEstimator):
 
     Parameters
     ----------
-    metrics : sequence of str
-        Among ``mae``, ``mse``, ``rmse``, ``mape``, ``msle`` and ``rmsle``; the last two need values and predictions
-        above -1.
+    metric : str or sequence of str
+        One or several of ``mae``, ``mse``, ``rmse``, ``mape``, ``msle`` and ``rmsle``; the last two need values and
+        predictions above -1.
     estimator : regressor, optional
         Learns the loss, given the inputs as numbers and last the prediction; categories are codes, missing cells NaN.
         By default histogram gradient boosting.
@@ -135,8 +135,8 @@ class DirectLossEstimation(BaseEstimator):
     >>> rng = np.random.default_rng(0)
     >>> x, z = rng.uniform(0, 1, (4000, 1)), rng.uniform(0.5, 1, (4000, 1))  # production has larger inputs
     >>> y = x[:, 0] * rng.normal(size=4000)  # and larger inputs have larger errors
-    >>> method = DirectLossEstimation(metrics=("mae",), random_state=0).fit(y, np.zeros(4000), x)
-    >>> estimate = method.estimate(np.zeros(4000), z)["mae"]
+    >>> method = DirectLossEstimation(metric="mae", random_state=0).fit(x, y, np.zeros(4000))
+    >>> estimate = method.estimate(z, np.zeros(4000))
     >>> bool(abs(estimate.value - np.sqrt(2 / np.pi) * 0.75) < 0.02), bool(np.abs(y).mean() < 0.45)
     (True, True)
     """
@@ -144,32 +144,32 @@ class DirectLossEstimation(BaseEstimator):
     def __init__(
         self,
         *,
-        metrics: Sequence[str] = ("mae", "mse", "rmse"),
+        metric: str | Sequence[str] = ("mae", "mse", "rmse"),
         estimator: Any = None,
         cv: int = 5,
         confidence: float = 0.95,
         random_state: RandomState = None,
         n_jobs: int | None = None,
     ) -> None:
-        self.metrics = metrics
+        self.metric = metric
         self.estimator = estimator
         self.cv = cv
         self.confidence = confidence
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, y: ArrayLike, prediction: ArrayLike, X: Any = None) -> Self:
+    def fit(self, X: Any, y_true: ArrayLike, y_pred: ArrayLike) -> Self:
         """Learn the losses of labelled reference rows that the model was not trained on.
 
         Parameters
         ----------
-        y : array-like of shape (n_samples,)
-            Values.
-        prediction : array-like of shape (n_samples,)
-            The model's predictions.
-        X : array-like or dataframe of shape (n_samples, n_features), optional
+        X : array-like or dataframe of shape (n_samples, n_features), or None
             The rows' inputs; columns may mix numbers and categories and have missing cells. Without, the loss is
             learned from the prediction alone.
+        y_true : array-like of shape (n_samples,)
+            Values.
+        y_pred : array-like of shape (n_samples,)
+            The model's predictions.
 
         Returns
         -------
@@ -181,15 +181,15 @@ class DirectLossEstimation(BaseEstimator):
             If lengths differ, there are fewer than two rows a fold, or a metric is not defined for the values.
         """
         by = "DirectLossEstimation"
-        for metric in self.metrics:
-            check_choice(metric, _METRICS, name="metrics", by=by)
+        for name in self._names:
+            check_choice(name, _METRICS, name="metric", by=by)
         check_count(self.cv, name="cv", by=by, low=2)
         check_number(self.confidence, name="confidence", by=by, low=0, high=1, closed="neither")
-        f = check_vector(prediction, name="prediction", by=by).astype(np.float64)
-        target = check_vector(y, n=len(f), name="y", by=by).astype(np.float64)
+        f = check_vector(y_pred, name="y_pred", by=by).astype(np.float64)
+        target = check_vector(y_true, n=len(f), name="y_true", by=by).astype(np.float64)
         if len(f) < 2 * self.cv:
             raise DataError(f"{by} needs at least {2 * self.cv} reference rows, two a fold. Got {len(f)}.")
-        if {"msle", "rmsle"} & set(self.metrics) and min(f.min(), target.min()) <= -1:
+        if {"msle", "rmsle"} & set(self._names) and min(f.min(), target.min()) <= -1:
             raise DataError(f"The metrics msle and rmsle of {by} need values and predictions above -1.")
         self._encoder = None if X is None else TableEncoder.fit([X], by=by)
         features = self._features(f, X)
@@ -198,7 +198,7 @@ class DirectLossEstimation(BaseEstimator):
         seed = integer_seed(rng)
         self.n_reference_ = len(f)
         self._models = {}
-        for name in dict.fromkeys(["absolute", "squared", *(_METRICS[m] for m in self.metrics)]):
+        for name in dict.fromkeys(["absolute", "squared", *(_METRICS[m] for m in self._names)]):
             loss = _LOSSES[name](target, f)
             unit = float(loss.mean()) or 1.0
             tasks = [(self._template(seed), features[rows], loss[rows] / unit) for rows, _ in folds]
@@ -211,20 +211,20 @@ class DirectLossEstimation(BaseEstimator):
 
     def estimate(
         self,
-        prediction: ArrayLike,
-        X: Any = None,
+        X: Any,
+        y_pred: ArrayLike,
         *,
         chunks: int | ArrayLike | None = None,
         reference_weight: ArrayLike | None = None,
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Estimate the metrics of unlabelled rows.
 
         Parameters
         ----------
-        prediction : array-like of shape (n_samples,)
-            The model's predictions.
-        X : array-like or dataframe of shape (n_samples, n_features), optional
+        X : array-like or dataframe of shape (n_samples, n_features), or None
             The rows' inputs, if ``fit`` had them.
+        y_pred : array-like of shape (n_samples,)
+            The model's predictions.
         chunks : int or array-like of shape (n_samples,), optional
             Rows a chunk, in order, or an id a row. By default all rows are one.
         reference_weight : array-like of shape (n_reference,), optional
@@ -232,24 +232,26 @@ class DirectLossEstimation(BaseEstimator):
 
         Returns
         -------
-        dict
-            Metric to `Estimate`; with `chunks` to a list of them, in order of the rows or of the sorted ids.
+        Estimate, list of Estimate or dict
+            Of one metric its `Estimate`, of several a dict by name; with `chunks` a list of them for each metric, in
+            order of the rows or of the sorted ids.
         """
         by = "DirectLossEstimation"
-        features = self._checked(prediction, X)
+        features = self._checked(X, y_pred)
         weight = check_sample_weight(reference_weight, self.n_reference_, by=by)
         rows = chunk_rows(chunks, len(features), by=by)
         of_loss = {
-            name: self._models[name].predict(features) for name in dict.fromkeys(_METRICS[m] for m in self.metrics)
+            name: self._models[name].predict(features) for name in dict.fromkeys(_METRICS[m] for m in self._names)
         }
-        return in_chunks(
-            rows, lambda r: {m: self._metric(m, of_loss[_METRICS[m]][:, r], weight) for m in self.metrics}
+        found = in_chunks(
+            rows, lambda r: {m: self._metric(m, of_loss[_METRICS[m]][:, r], weight) for m in self._names}
         )
+        return as_asked(self.metric, found)
 
     def expected_loss(
         self,
-        prediction: ArrayLike,
-        X: Any = None,
+        X: Any,
+        y_pred: ArrayLike,
         loss: str = "squared",
         *,
         reference_weight: ArrayLike | None = None,
@@ -258,10 +260,10 @@ class DirectLossEstimation(BaseEstimator):
 
         Parameters
         ----------
-        prediction : array-like of shape (n_samples,)
-            The model's predictions.
-        X : array-like or dataframe of shape (n_samples, n_features), optional
+        X : array-like or dataframe of shape (n_samples, n_features), or None
             The rows' inputs, if ``fit`` had them.
+        y_pred : array-like of shape (n_samples,)
+            The model's predictions.
         loss : {"squared", "absolute"}, default="squared"
             Which.
         reference_weight : array-like of shape (n_reference,), optional
@@ -276,11 +278,15 @@ class DirectLossEstimation(BaseEstimator):
         check_choice(loss, ("squared", "absolute"), name="loss", by=f"{by}.expected_loss")
         model = self._models[loss]
         weight = check_sample_weight(reference_weight, self.n_reference_, by=by)
-        expected = model.predict(self._checked(prediction, X)).mean(axis=0)
+        expected = model.predict(self._checked(X, y_pred)).mean(axis=0)
         # By a factor, not a shift: a row's loss stays positive, and its mean is that of `estimate`.
         factor = np.average(model.expected + model.missed, weights=weight)
         factor /= max(float(np.average(model.expected, weights=weight)), np.finfo(float).tiny)
         return np.asarray(expected * factor)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (self.metric,) if isinstance(self.metric, str) else tuple(self.metric)
 
     def _metric(self, metric: str, expected: Floats, weight: Floats) -> Estimate:
         """Return a metric of a chunk from each fold's expected losses (cv, m)."""
@@ -305,10 +311,10 @@ class DirectLossEstimation(BaseEstimator):
             random_state=seed,
         )  # fmt: skip
 
-    def _checked(self, prediction: ArrayLike, X: Any) -> Floats:
+    def _checked(self, X: Any, y_pred: ArrayLike) -> Floats:
         check_is_fitted(self, "_models")
         by = "DirectLossEstimation"
-        f = check_vector(prediction, name="prediction", by=by).astype(np.float64)
+        f = check_vector(y_pred, name="y_pred", by=by).astype(np.float64)
         if (X is None) != (self._encoder is None):
             had, given = ("had", "none was given") if X is None else ("had not", "one was given")
             raise DataError(f"'X' of {by}.estimate must be given if fit {had} it; {given}.")

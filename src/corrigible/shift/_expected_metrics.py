@@ -173,14 +173,14 @@ def cells_of_counts(counts: NDArray[np.intp], calibration: CalibrationMap) -> Ce
     return Cells(q, p, kept & 1, weight, (calibration,), stratum, cell)
 
 
-def check_metrics(metrics: Sequence[str], business_value: ArrayLike | None, *, by: str) -> tuple[str, ...]:
-    """Return the metrics' names, checked."""
-    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+def metric_names(metric: str | Sequence[str], business_value: ArrayLike | None, *, by: str) -> tuple[str, ...]:
+    """Return the names of one metric or several, checked."""
+    names = (metric,) if isinstance(metric, str) else tuple(metric)
     for name in names:
         if name not in METRICS:
             known = ", ".join(METRICS)
             raise InvalidParameterError(
-                f"The 'metrics' of {by} must be among {known}. Got {name!r}.{nearest(str(name), METRICS)}"
+                f"The 'metric' of {by} must be among {known}. Got {name!r}.{nearest(str(name), METRICS)}"
             )
     if "business_value" in names and business_value is None:
         raise InvalidParameterError(
@@ -188,6 +188,11 @@ def check_metrics(metrics: Sequence[str], business_value: ArrayLike | None, *, b
             "[label, prediction]. Got None."
         )
     return names
+
+
+def as_asked(metric: str | Sequence[str], found: dict[str, Any]) -> Any:
+    """Return what was found for the one metric that was asked for, or the dict of several."""
+    return found[metric] if isinstance(metric, str) and metric in found else found
 
 
 def estimates_of(

@@ -35,7 +35,7 @@ CARD = Card(
     differs="The density ratio is cross-fitted and its logits are rescaled by a logistic regression out of fold, "
     "so that without shift the weights are nearly 1. Intervals (grouped jackknife of the weighted reference, and "
     "the chunk's size) are ours; they take the weights as known.",
-    inputs="y, pred_proba, X",
+    inputs="X, y, pred_proba",
     stochastic=True,
     cost="cv boosted classifiers on reference and chunk together for each chunk; 20 evaluations of the metrics",
     use_when="The inputs' distribution moved moderately, or the density ratio itself is wanted: to refit a model, "
@@ -43,7 +43,7 @@ CARD = Card(
     avoid_when="Few reference rows look like production: the effective sample size says so. MCBPE uses the chunk's "
     "scores as well, and is usually nearer.",
     also=("DensityRatio",),
-    test_params=({"cv": 2}, {"cv": 2, "metrics": ("accuracy", "precision", "log_loss")}),
+    test_params=({"cv": 2}, {"cv": 2, "metric": ("accuracy", "precision", "log_loss")}),
 )
 
 _GROUPS = 20
@@ -168,7 +168,7 @@ class ImportanceWeighting(AbstractReweighted):
 
     Parameters
     ----------
-    metrics : sequence of str
+    metric : str or sequence of str
         As in `CBPE`.
     estimator : classifier, optional
         Tells reference from chunk rows and is given `X` as it is; by default histogram gradient boosting, which
@@ -211,8 +211,8 @@ class ImportanceWeighting(AbstractReweighted):
     >>> x, z = rng.normal(size=(3000, 1)), rng.normal(1, 1, size=(3000, 1))
     >>> truth = lambda v: 1 / (1 + np.exp(-2 * v[:, 0]))
     >>> y = (rng.uniform(size=3000) < truth(x)).astype(int)
-    >>> method = ImportanceWeighting(metrics=("accuracy",), random_state=0).fit(y, np.full(3000, 0.6), x)
-    >>> found = method.estimate(np.full(3000, 0.6), z)["accuracy"]
+    >>> method = ImportanceWeighting(metric="accuracy", random_state=0).fit(x, y, np.full(3000, 0.6))
+    >>> found = method.estimate(z, np.full(3000, 0.6))
     >>> bool(abs(found.value - truth(z).mean()) < 0.05)
     True
     """
@@ -220,7 +220,7 @@ class ImportanceWeighting(AbstractReweighted):
     def __init__(
         self,
         *,
-        metrics: Sequence[str] = ("accuracy", "roc_auc", "f1"),
+        metric: str | Sequence[str] = ("accuracy", "roc_auc", "f1"),
         estimator: Any = None,
         cv: int = 5,
         min_denominator: float = 0.05,
@@ -229,7 +229,7 @@ class ImportanceWeighting(AbstractReweighted):
         random_state: RandomState = None,
         n_jobs: int | None = None,
     ) -> None:
-        self.metrics = metrics
+        self.metric = metric
         self.estimator = estimator
         self.cv = cv
         self.min_denominator = min_denominator
@@ -238,17 +238,17 @@ class ImportanceWeighting(AbstractReweighted):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, y: ArrayLike, pred_proba: ArrayLike, X: Any, y_pred: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y_true: ArrayLike, pred_proba: ArrayLike, y_pred: ArrayLike | None = None) -> Self:
         """Keep the labelled reference.
 
         Parameters
         ----------
-        y : array-like of shape (n_samples,)
+        X : array-like or dataframe of shape (n_samples, n_features)
+            The rows' inputs.
+        y_true : array-like of shape (n_samples,)
             Labels as column numbers.
         pred_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
             The model's probabilities on rows it was not trained on.
-        X : array-like or dataframe of shape (n_samples, n_features)
-            The rows' inputs.
         y_pred : array-like of shape (n_samples,), optional
             Predicted classes; the most probable by default.
 
@@ -261,24 +261,27 @@ class ImportanceWeighting(AbstractReweighted):
         DataError
             If the arguments differ in length, labels do not number the columns or probabilities are none.
         """
-        return self._keep(y, pred_proba, X, y_pred)
+        return self._keep(X, y_true, pred_proba, y_pred)
 
     def estimate(
         self,
+        X: Any,
         pred_proba: ArrayLike,
-        X: Any = None,
+        y_pred: ArrayLike | None = None,
         *,
         chunks: int | ArrayLike | None = None,
         reference_weight: ArrayLike | None = None,
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Estimate the metrics of unlabelled rows.
 
         Parameters
         ----------
+        X : array-like or dataframe of shape (n_samples, n_features), or None
+            The rows' inputs; None if `reference_weight` is given.
         pred_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
             The model's probabilities; only their number is used.
-        X : array-like or dataframe of shape (n_samples, n_features), optional
-            The rows' inputs; may be left out if `reference_weight` is given.
+        y_pred : array-like, optional
+            Ignored; taken so that estimators of performance are asked alike.
         chunks : int or array-like of shape (n_samples,), optional
             Rows a chunk, in order, or an id a row. By default all rows are one.
         reference_weight : array-like of shape (n_reference,), optional
@@ -286,10 +289,11 @@ class ImportanceWeighting(AbstractReweighted):
 
         Returns
         -------
-        dict
-            Metric to `Estimate`; with `chunks` to a list of them, in order of the rows or of the sorted ids.
+        Estimate, list of Estimate or dict
+            Of one metric its `Estimate`, of several a dict by name; with `chunks` a list of them for each metric, in
+            order of the rows or of the sorted ids.
         """
-        return self._estimate(pred_proba, X, None, chunks, reference_weight)
+        return self._estimate(X, pred_proba, None, chunks, reference_weight)
 
     def _estimate_chunk(
         self, p: NDArray[np.floating], pred: NDArray[np.integer], weight: NDArray[np.floating]
@@ -313,5 +317,5 @@ class ImportanceWeighting(AbstractReweighted):
         y, p = self._reference_y[kept], self._reference_p[kept]
         known = (y == 1).astype(np.float64)[:, None] if p.shape[1] == 1 else np.eye(p.shape[1])[y]
         cells = Cells(known, p, self._reference_pred[kept], weight[kept], (), np.empty((len(y), 0), np.intp))
-        found = values_of(cells, tuple(self.metrics), business_value=self.business_value, by="ImportanceWeighting")
+        found = values_of(cells, self._names, business_value=self.business_value, by="ImportanceWeighting")
         return {name: value for name, (value, _) in found.items()}

@@ -37,8 +37,8 @@ def loss_effect(
     base = min(0.0, float(loss.min()))  # losses are expected to be at least 0
     # A rough model is enough, what it misses is weighted; and it errs little from fold to fold.
     rough = HistGradientBoostingRegressor(max_iter=40, max_leaf_nodes=6, early_stopping=False)
-    model = DirectLossEstimation(metrics=("mae",), estimator=rough, confidence=confidence, random_state=rng)
-    model.fit(loss - base, np.zeros(len(loss)), reference)
-    found = model.estimate(np.zeros(len(production)), production, reference_weight=weight)["mae"]
+    model = DirectLossEstimation(metric="mae", estimator=rough, confidence=confidence, random_state=rng)
+    model.fit(reference, loss - base, np.zeros(len(loss)))
+    found = model.estimate(production, np.zeros(len(production)), reference_weight=weight)
     before = float(loss.mean()) - base
     return found.value - before, found.low - before, found.high - before

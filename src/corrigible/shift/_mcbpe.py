@@ -40,14 +40,14 @@ CARD = Card(
     "where the authors predict the rows their classifier was fitted to; scikit-learn's histogram boosting stands "
     "for LightGBM. More than two classes, and intervals that hold the label's chance and the finite reference, "
     "but not the error of the density ratio, are ours.",
-    inputs="y, pred_proba, X",
+    inputs="X, y, pred_proba",
     stochastic=True,
     cost="cv boosted classifiers on reference and chunk together, and one calibration, for each chunk",
     use_when="The inputs' distribution moved, and rows with equal scores may mean something else where they moved "
     "to; the chunk has some thousand rows.",
     avoid_when="There is no overlap of inputs (an AUC of the density ratio near 1), the label's relation to the "
     "inputs moved, or the chunk is so small that the density ratio is noise: then CBPE.",
-    test_params=({"cv": 2}, {"cv": 2, "calibrator": "isotonic", "metrics": ("accuracy", "brier")}),
+    test_params=({"cv": 2}, {"cv": 2, "calibrator": "isotonic", "metric": ("accuracy", "brier")}),
 )
 
 _CALIBRATOR_SEED = 0
@@ -62,7 +62,7 @@ class MCBPE(AbstractReweighted):
 
     Parameters
     ----------
-    metrics : sequence of str
+    metric : str or sequence of str
         As in `CBPE`.
     calibrator : {"boosting", "isotonic"} or regressor, default="boosting"
         Fitted to the score, with weights. ``boosting`` is the paper's choice: under weights the label's rate need
@@ -107,8 +107,8 @@ class MCBPE(AbstractReweighted):
     >>> truth = lambda v: 1 / (1 + np.exp(-2 * v[:, 0]))
     >>> y = (rng.uniform(size=3000) < truth(x)).astype(int)
     >>> model = lambda v: np.full(len(v), 0.6)  # the model knows nothing: only the inputs tell
-    >>> cbpe = CBPE(metrics=("accuracy",)).fit(y, model(x)).estimate(model(z))["accuracy"]
-    >>> mcbpe = MCBPE(metrics=("accuracy",), random_state=0).fit(y, model(x), x).estimate(model(z), z)["accuracy"]
+    >>> cbpe = CBPE(metric="accuracy").fit(y, model(x)).estimate(model(z))
+    >>> mcbpe = MCBPE(metric="accuracy", random_state=0).fit(x, y, model(x)).estimate(z, model(z))
     >>> bool(abs(cbpe.value - truth(z).mean()) > 0.2), bool(abs(mcbpe.value - truth(z).mean()) < 0.05)
     (True, True)
     """
@@ -116,7 +116,7 @@ class MCBPE(AbstractReweighted):
     def __init__(
         self,
         *,
-        metrics: Sequence[str] = ("accuracy", "roc_auc", "f1"),
+        metric: str | Sequence[str] = ("accuracy", "roc_auc", "f1"),
         calibrator: Any = "boosting",
         estimator: Any = None,
         cv: int = 5,
@@ -126,7 +126,7 @@ class MCBPE(AbstractReweighted):
         random_state: RandomState = None,
         n_jobs: int | None = None,
     ) -> None:
-        self.metrics = metrics
+        self.metric = metric
         self.calibrator = calibrator
         self.estimator = estimator
         self.cv = cv
@@ -136,17 +136,19 @@ class MCBPE(AbstractReweighted):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, y: ArrayLike, pred_proba: ArrayLike, X: Any) -> Self:
+    def fit(self, X: Any, y_true: ArrayLike, pred_proba: ArrayLike, y_pred: ArrayLike | None = None) -> Self:
         """Keep the labelled reference; what is fitted depends on the chunk.
 
         Parameters
         ----------
-        y : array-like of shape (n_samples,)
+        X : array-like or dataframe of shape (n_samples, n_features)
+            The rows' inputs; columns may mix numbers and categories and have missing cells.
+        y_true : array-like of shape (n_samples,)
             Labels as column numbers.
         pred_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
             The model's probabilities on rows it was not trained on.
-        X : array-like or dataframe of shape (n_samples, n_features)
-            The rows' inputs; columns may mix numbers and categories and have missing cells.
+        y_pred : array-like, optional
+            Ignored; taken so that estimators of performance are fitted alike.
 
         Returns
         -------
@@ -162,25 +164,25 @@ class MCBPE(AbstractReweighted):
                 "The 'calibrator' parameter of MCBPE must be 'boosting', 'isotonic' or a regressor. "
                 f"Got {self.calibrator!r}."
             )
-        return self._keep(y, pred_proba, X, None)
+        return self._keep(X, y_true, pred_proba, None)
 
     def estimate(
         self,
+        X: Any,
         pred_proba: ArrayLike,
-        X: Any = None,
         y_pred: ArrayLike | None = None,
         *,
         chunks: int | ArrayLike | None = None,
         reference_weight: ArrayLike | None = None,
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Estimate the metrics of unlabelled rows.
 
         Parameters
         ----------
+        X : array-like or dataframe of shape (n_samples, n_features), or None
+            The rows' inputs; None if `reference_weight` is given.
         pred_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
             The model's probabilities.
-        X : array-like or dataframe of shape (n_samples, n_features), optional
-            The rows' inputs; may be left out if `reference_weight` is given.
         y_pred : array-like of shape (n_samples,), optional
             Predicted classes as column numbers; the most probable by default.
         chunks : int or array-like of shape (n_samples,), optional
@@ -190,15 +192,16 @@ class MCBPE(AbstractReweighted):
 
         Returns
         -------
-        dict
-            Metric to `Estimate`; with `chunks` to a list of them, in order of the rows or of the sorted ids.
+        Estimate, list of Estimate or dict
+            Of one metric its `Estimate`, of several a dict by name; with `chunks` a list of them for each metric, in
+            order of the rows or of the sorted ids.
         """
-        return self._estimate(pred_proba, X, y_pred, chunks, reference_weight)
+        return self._estimate(X, pred_proba, y_pred, chunks, reference_weight)
 
     def expected_loss(
         self,
+        X: Any,
         pred_proba: ArrayLike,
-        X: Any = None,
         loss: str = "zero_one",
         *,
         reference_weight: ArrayLike | None = None,
@@ -207,10 +210,10 @@ class MCBPE(AbstractReweighted):
 
         Parameters
         ----------
+        X : array-like or dataframe of shape (n_samples, n_features), or None
+            The rows' inputs; None if `reference_weight` is given.
         pred_proba : array-like of shape (n_samples, n_classes) or (n_samples,)
             The model's probabilities.
-        X : array-like or dataframe of shape (n_samples, n_features), optional
-            The rows' inputs; may be left out if `reference_weight` is given.
         loss : {"zero_one", "log", "brier"}, default="zero_one"
             Loss of the model's probabilities as given; the calibrated ones weigh the labels.
         reference_weight : array-like of shape (n_reference,), optional
@@ -228,7 +231,7 @@ class MCBPE(AbstractReweighted):
         self, p: NDArray[np.floating], pred: NDArray[np.integer], weight: NDArray[np.floating]
     ) -> dict[str, Estimate]:
         return estimates_of(
-            calibrated_cells(p, pred, self._maps_for(weight)), tuple(self.metrics),
+            calibrated_cells(p, pred, self._maps_for(weight)), self._names,
             business_value=self.business_value, confidence=self.confidence, by="MCBPE",
         )  # fmt: skip
 

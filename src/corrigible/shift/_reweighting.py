@@ -18,9 +18,10 @@ from corrigible._utils.validation import check_count, check_labels, check_number
 from corrigible.errors import DataError
 from corrigible.shift._expected_metrics import (
     Estimate,
-    check_metrics,
+    as_asked,
     chunk_rows,
     in_chunks,
+    metric_names,
     predicted_of,
     scores_of,
 )
@@ -32,7 +33,7 @@ Ints = NDArray[np.integer]
 class AbstractReweighted(BaseEstimator):
     """Reference rows, their weights for each chunk, and one estimate a chunk."""
 
-    metrics: Sequence[str]
+    metric: str | Sequence[str]
     estimator: Any
     cv: int
     min_denominator: float
@@ -42,16 +43,20 @@ class AbstractReweighted(BaseEstimator):
     n_jobs: int | None
 
     @property
+    def _names(self) -> tuple[str, ...]:
+        return metric_names(self.metric, self.business_value, by=self._by)
+
+    @property
     def _by(self) -> str:
         return type(self).__name__
 
-    def _keep(self, y: ArrayLike, pred_proba: ArrayLike, X: Any, y_pred: ArrayLike | None) -> Self:
-        check_metrics(self.metrics, self.business_value, by=self._by)
+    def _keep(self, X: Any, y_true: ArrayLike, pred_proba: ArrayLike, y_pred: ArrayLike | None) -> Self:
+        metric_names(self.metric, self.business_value, by=self._by)
         check_count(self.cv, name="cv", by=self._by, low=2)
         check_number(self.min_denominator, name="min_denominator", by=self._by, low=0, high=1, closed="neither")
         p = scores_of(pred_proba, n_classes=None, by=self._by)
         self.n_classes_: int = max(p.shape[1], 2)
-        self._reference_y = check_labels(y, n=len(p), n_classes=self.n_classes_, name="y", by=self._by)
+        self._reference_y = check_labels(y_true, n=len(p), n_classes=self.n_classes_, name="y_true", by=self._by)
         self._reference_p = p.astype(np.float64)
         self._reference_pred = predicted_of(y_pred, p, by=self._by)
         self._reference_X = _checked_table(X, len(p), self._by)
@@ -59,24 +64,25 @@ class AbstractReweighted(BaseEstimator):
 
     def _estimate(
         self,
-        pred_proba: ArrayLike,
         X: Any,
+        pred_proba: ArrayLike,
         y_pred: ArrayLike | None,
         chunks: int | ArrayLike | None,
         reference_weight: ArrayLike | None,
-    ) -> dict[str, Any]:
+    ) -> Any:
         p = self._scores(pred_proba)
         pred = predicted_of(y_pred, p, by=self._by)
         rng = as_generator(self.random_state)
         if reference_weight is not None:
             if chunks is not None:
                 raise DataError(f"'reference_weight' of {self._by} belongs to one chunk: leave 'chunks' out.")
-            return dict(self._estimate_chunk(p, pred, self._weights(None, reference_weight, rng)))
+            return as_asked(self.metric, self._estimate_chunk(p, pred, self._weights(None, reference_weight, rng)))
         table = _checked_table(X, len(p), self._by)
         rows = chunk_rows(chunks, len(p), by=self._by)
-        return in_chunks(
+        found = in_chunks(
             rows, lambda r: self._estimate_chunk(p[r], pred[r], self._weights(_taken(table, r), None, rng))
         )
+        return as_asked(self.metric, found)
 
     def _scores(self, pred_proba: ArrayLike) -> Floats:
         check_is_fitted(self, "_reference_p")

@@ -80,12 +80,12 @@ def _grouped_values() -> tuple[NDArray[Any], ...]:
 
 def _proba_with_features() -> tuple[NDArray[Any], ...]:
     p, y = classification()
-    return y, p, np.log(p)
+    return np.log(p), y, p
 
 
 def _values_with_features() -> tuple[NDArray[Any], ...]:
     X, y, _ = regression()
-    return y, X @ np.arange(1.0, D + 1), X
+    return X, y, X @ np.arange(1.0, D + 1)
 
 
 def _classes() -> tuple[NDArray[Any], ...]:
@@ -139,8 +139,9 @@ def _accuracies() -> tuple[NDArray[Any], ...]:
 _SAMPLES: dict[str, Callable[[], tuple[NDArray[Any], ...]]] = {
     "labels, pred_proba": lambda: flipped_labels()[:2],
     "y, pred_proba": lambda: classification()[::-1],
-    "y, pred_proba, X": _proba_with_features,
-    "y, prediction, X": _values_with_features,
+    "y, pred_proba, X": lambda: (*_proba_with_features()[1:], _proba_with_features()[0]),
+    "X, y, pred_proba": _proba_with_features,
+    "X, y, prediction": _values_with_features,
     "pred_proba, y": classification,
     "pred_proba, y, groups": _grouped_proba,
     "scores, y, groups": grouped_scores,
@@ -226,7 +227,9 @@ def outputs(card: Card, method: Any) -> NDArray[Any]:
     if card.kind == "conformal":
         return said(method, arguments[0])
     if card.kind == "performance_estimator":
-        return np.array([float(e.value) for e in method.estimate(*arguments[1:]).values()])
+        *inputs, _, predicted = arguments
+        found = method.estimate(*inputs, predicted)
+        return np.array([e.value for e in (found.values() if isinstance(found, dict) else [found])])
     if not hasattr(method, "predict"):  # what it has learnt is its answer
         learnt = (v for name, v in sorted(vars(method).items()) if name.endswith("_") and isinstance(v, np.ndarray))
         return np.concatenate([v.ravel() for v in learnt if v.dtype.kind == "f"])

@@ -69,28 +69,26 @@ class Method:
 
 
 def _fitted(reference: Part, settings: WatchSettings, n_jobs: int | None) -> Any:
-    words: dict[str, Any] = {"metrics": settings.metrics}
+    words: dict[str, Any] = {"metric": settings.metrics}
     if settings.by == "direct_loss":
         method = DirectLossEstimation(**words, random_state=settings.seed, n_jobs=n_jobs)
-        return method.fit(reference.y, reference.predicted, _inputs(reference))
+        return method.fit(_inputs(reference), reference.y, reference.predicted)
     words["business_value"] = settings.business_value
     y = reference.y.astype(np.intp)
     if settings.by == "cbpe":
         return CBPE(**words).fit(y, reference.p)
     words |= {"random_state": settings.seed, "n_jobs": n_jobs}
     if settings.by == "mcbpe":
-        return MCBPE(**words).fit(y, reference.p, reference.X)
-    return ImportanceWeighting(**words).fit(y, reference.p, reference.X, reference.predicted)
+        return MCBPE(**words).fit(reference.X, y, reference.p)
+    return ImportanceWeighting(**words).fit(reference.X, y, reference.p, reference.predicted)
 
 
 def _estimated(method: Any, part: Part, settings: WatchSettings) -> dict[str, Estimate]:
     if settings.by == "direct_loss":
-        return dict(method.estimate(part.predicted, _inputs(part)))
+        return dict(method.estimate(_inputs(part), part.predicted))
     if settings.by == "cbpe":
         return dict(method.estimate(part.p, part.predicted))
-    if settings.by == "mcbpe":
-        return dict(method.estimate(part.p, part.X, part.predicted))
-    return dict(method.estimate(part.p, part.X))
+    return dict(method.estimate(part.X, part.p, part.predicted))
 
 
 def _inputs(part: Part) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from corrigible._utils.validation import check_choice, check_count, check_number
 from corrigible.errors import InvalidParameterError
-from corrigible.shift._expected_metrics import check_metrics
+from corrigible.shift._expected_metrics import metric_names
 from corrigible.watch._chunks import Chunking
 
 BY = ("cbpe", "mcbpe", "importance", "direct_loss")
@@ -118,7 +118,7 @@ def checked(
     values = _matrix(business_value)
     names = tuple(metrics) if metrics else _DEFAULT[task]
     if task == "classification":
-        check_metrics(names, values, by="watch")
+        metric_names(names, values, by="watch")
     else:
         for name in names:
             check_choice(name, REGRESSION_METRICS, name="metrics", by="watch")
