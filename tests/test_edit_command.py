@@ -54,6 +54,16 @@ def edit(place, out, *more):
 SMALL = ("--set", "n_tokens=128", "--set", "rounds=1", "--set", "clamp=100.0")
 
 
+def test_the_report_escapes_once(place, tmp_path):
+    (tmp_path / "asked.jsonl").write_text(
+        '{"prompt": "The band of {} is", "subject": "Spain", "target_new": "R&B|*"}\n'
+    )
+    words = ("--requests", tmp_path / "asked.jsonl", "--out", tmp_path / "e", "--quiet", "--stop-at", "1e9")
+    done = call("edit", "--model", place / "model", *words, "--text", place / "text.txt", *SMALL)
+    assert done.exit_code == 0, done.output
+    assert r"| R&amp;B\|\* |" in (tmp_path / "e" / "report.md").read_text()
+
+
 def test_edit_and_take_back(place, tmp_path):
     done = edit(place, tmp_path / "e", *SMALL)
     assert done.exit_code == 0, done.output

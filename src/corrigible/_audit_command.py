@@ -1,12 +1,25 @@
-"""The command `corrigible audit`, apart from the others for the length of their file."""
+"""`corrigible audit`, `corrigible demo` and `corrigible fix`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from corrigible._terminal import (
+    Out,
+    Overwrite,
+    Quiet,
+    check_known,
+    check_out,
+    names_in,
+    say,
+    show,
+    span,
+    text_table,
+)
 from corrigible.errors import InvalidParameterError
 
 _Columns = list[str] | None
@@ -60,10 +73,8 @@ def audit(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Split a model's loss into an error budget, and write the report."""
-    from corrigible.cli import _check_out, _names
-
     limits = _limits(fail_on or [])
-    _check_out(out, "budget.json", overwrite)
+    check_out(out, "budget.json", overwrite)
     from corrigible.audit import AuditSettings
 
     if config is not None:
@@ -78,9 +89,9 @@ def audit(
         assert target is not None
         settings = AuditSettings(
             test=test, target=target, train=train, production=production, model=model,
-            proba_columns=_names(proba_columns), prediction_column=prediction_column, previous=previous, id=row_id,
+            proba_columns=names_in(proba_columns), prediction_column=prediction_column, previous=previous, id=row_id,
             groups=tuple(group or ()), drop=tuple(drop or ()), annotator=annotator,
-            annotations=_names(annotations), loss=loss, seeds=seeds, n_jobs=n_jobs, seed=seed,
+            annotations=names_in(annotations), loss=loss, seeds=seeds, n_jobs=n_jobs, seed=seed,
             trust_pickle=trust_pickle,
         )  # fmt: skip
     run_and_tell(settings, out, overwrite, quiet, limits)
@@ -89,12 +100,11 @@ def audit(
 def _limits(given: list[str]) -> dict[str, float]:
     """Return line to points from ``LINE=POINTS``."""
     from corrigible.audit import LINE_IDS
-    from corrigible.cli import _one_of
 
     limits = {}
     for one in given:
         line, _, points = one.partition("=")
-        _one_of(line, (*LINE_IDS, "total", "rest"), "line")
+        check_known(line, (*LINE_IDS, "total", "rest"), "line")
         try:
             limits[line] = float(points)
         except ValueError:
@@ -107,22 +117,21 @@ def _limits(given: list[str]) -> dict[str, float]:
 def run_and_tell(settings: Any, out: str, overwrite: bool, quiet: bool, limits: dict[str, float]) -> None:
     """Audit, write the report, and print the budget. Exits with 1 where a line exceeds its limit."""
     from corrigible.audit import run_audit
-    from corrigible.cli import _say, _show, _span, _table
 
     report = run_audit(settings, out=out, quiet=quiet)
     page = report.save(out, overwrite=overwrite)
     budget = report.budget
     rows = [(line.title, *_points(line), line.basis.replace("_", " ")) for line in budget.lines]
-    rows = [("Total", _span(budget.total), ""), *rows, ("Rest", _span(budget.rest), "")]
-    _show(_table((f"{budget.loss} loss", "points [95 %]", "basis"), rows))
+    rows = [("Total", span(budget.total), ""), *rows, ("Rest", span(budget.rest), "")]
+    show(text_table((f"{budget.loss} loss", "points [95 %]", "basis"), rows))
     for warning in report.chain.problem.warnings:
-        _say(warning)
+        say(warning)
     if loss := budget.forecast.get("loss"):
-        _show(f"Production is expected to lose {_span(loss)}, the test rows lost {budget.total['value']:.4f}.")
-    _show(f"Report: {page}")
+        show(f"Production is expected to lose {span(loss)}, the test rows lost {budget.total['value']:.4f}.")
+    show(f"Report: {page}")
     over = [(n, v, limits[n]) for n, v in _values(budget).items() if n in limits and v > limits[n]]
     for name, value, limit in over:
-        _say(f"{name} has {value:.4g} points, more than the {limit:g} of --fail-on.")
+        say(f"{name} has {value:.4g} points, more than the {limit:g} of --fail-on.")
     if over:
         raise typer.Exit(1)
 
@@ -133,6 +142,44 @@ def _values(budget: Any) -> dict[str, float]:
 
 
 def _points(line: Any) -> tuple[str]:
-    from corrigible.cli import _span
 
-    return ("–" if line.points is None else _span({"value": line.points, "low": line.low, "high": line.high}),)
+    return ("–" if line.points is None else span({"value": line.points, "low": line.low, "high": line.high}),)
+
+
+def demo(out: Out = "demo-report/", overwrite: Overwrite = False, quiet: Quiet = False) -> None:
+    """Audit the bundled data."""
+    check_out(out, "budget.json", overwrite)
+    from corrigible.audit import AuditSettings
+    from corrigible.datasets import demo_files
+
+    run_and_tell(AuditSettings(**demo_files()), out, overwrite, quiet, {})
+
+
+def fix(
+    report: Annotated[Path, typer.Argument(help="Folder of a report.")],
+    remedies: Annotated[str, typer.Option(help="Line ids, separated by commas.")],
+    tolerance: Annotated[
+        float, typer.Option(help="Harm, in the loss's unit, up to which a remedy is kept.")
+    ] = 0.002,
+    force: Annotated[bool, typer.Option("--force", help="Accept harm beyond the tolerance.")] = False,
+    out: Out = "corrected/",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Apply remedies in chain order, and prove on the test rows that they do no harm."""
+    check_out(out, "verification.json", overwrite)
+    from corrigible.audit import fix_folder
+
+    done = fix_folder(
+        report, [r.strip() for r in remedies.split(",") if r.strip()], tolerance=tolerance, force=force, quiet=quiet
+    )
+    page = done.save(out, overwrite=overwrite)
+    rows = [(r["id"], *(f"{r[k]['value']:.4f}" for k in ("before", "after")), span(r["change"]),
+             r["negative_flips"], r["positive_flips"]) for r in done.verification["remedies"]]  # fmt: skip
+    total = done.verification["total"]
+    rows.append(("all", *(f"{total[k]['value']:.4f}" for k in ("before", "after")), span(total["change"]),
+                 total["negative_flips"], total["positive_flips"]))  # fmt: skip
+    show(
+        text_table(("remedy", "before", "after", "change", "turned wrong", "turned right"), rows),
+        f"Verified: {page}",
+    )

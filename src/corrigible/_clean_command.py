@@ -1,10 +1,12 @@
-"""The command `corrigible clean`, apart from the others for the length of their file."""
+"""`corrigible clean`: the data part of an audit alone."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 import typer
+
+from corrigible._terminal import check_out, names_in, show, text_table
 
 _Columns = list[str] | None
 
@@ -36,9 +38,7 @@ def clean(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """List what seems wrong in a table, row by row and cell by cell; change only what is asked."""
-    from corrigible.cli import _check_out, _names, _show, _table
-
-    _check_out(out, "issues.parquet", overwrite)
+    check_out(out, "issues.parquet", overwrite)
     from corrigible._utils.tables import check_column, read_table
     from corrigible.audit._clean import KINDS
     from corrigible.audit._clean import clean as run
@@ -47,15 +47,15 @@ def clean(
     for flag, name in (("--target", target), ("--split", split), ("--group", group)):
         if name is not None:
             check_column(name, table.columns, by=f"FILE, as {flag} names it,")
-    kinds = [*(["duplicate"] if drop_duplicates else []), *_names(apply)]
+    kinds = [*(["duplicate"] if drop_duplicates else []), *names_in(apply)]
     report = run(
         table,
         target,
         split=split,
         group=group,
-        drop=_names(drop),
+        drop=names_in(drop),
         annotator=annotator,
-        annotations=_names(annotations),
+        annotations=names_in(annotations),
         apply=kinds,
         n_jobs=n_jobs,
         seed=seed,
@@ -66,9 +66,9 @@ def clean(
         target=target,
         split=split,
         group=group,
-        drop=_names(drop),
+        drop=names_in(drop),
         annotator=annotator,
-        annotations=_names(annotations),
+        annotations=names_in(annotations),
         apply=kinds,
         seed=seed,
     )
@@ -79,7 +79,7 @@ def clean(
     done = (
         f"Applied: {', '.join(kinds)}; {dropped} rows dropped, {changed} changed." if kinds else "Nothing changed."
     )
-    _show(_table(("kind", "issues", "meaning"), rows), done, f"Report: {page}")
+    show(text_table(("kind", "issues", "meaning"), rows), done, f"Report: {page}")
 
 
 def _settings(**given: Any) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""The command `corrigible compare`, apart from the others for the length of their file."""
+"""`corrigible compare`: two versions on the same rows, and a verdict."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 import typer
+
+from corrigible._terminal import check_out, emit, names_in, show, text_table
 
 _Columns = list[str] | None
 _REFUSED = 1
@@ -58,26 +60,24 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two versions on the same rows: what turned wrong, where, and a verdict. Exits with 1 if it is refused."""
-    from corrigible.cli import _check_out, _emit, _names
-
     if out is not None:
-        _check_out(out, "compare.json", overwrite)
+        check_out(out, "compare.json", overwrite)
     limits = _limits(fail_on or [])
     from corrigible.versions import compare_versions
 
     report = compare_versions(
-        old, new, test, target=target, id=row_id, groups=_names(group), drop=_names(drop),
-        prediction_column=prediction_column, proba_columns=_names(proba_columns), proba=proba, loss=loss,
+        old, new, test, target=target, id=row_id, groups=names_in(group), drop=names_in(drop),
+        prediction_column=prediction_column, proba_columns=names_in(proba_columns), proba=proba, loss=loss,
         match=match, tolerance=tolerance, limits=limits, costs=costs, trust_pickle=trust_pickle, seed=seed,
     )  # fmt: skip
     report.settings = {
-        "old": old, "new": new, "test": test, "target": target, "id": row_id, "groups": list(_names(group)),
+        "old": old, "new": new, "test": test, "target": target, "id": row_id, "groups": list(names_in(group)),
         "tolerance": tolerance, "loss": report.loss, "match": match, "limits": limits, "seed": seed, "strict": strict,
         "shown": {"title": f"{new} after {old}", "command": _command()},
     }  # fmt: skip
     page = report.save(out, overwrite=overwrite) if out is not None else None
     if as_json:
-        _emit(report.to_dict())
+        emit(report.to_dict())
     else:
         _print(report, page)
     if not report.accepted or (strict and report.verdict == "open"):
@@ -107,7 +107,6 @@ def _limits(given: list[str]) -> dict[str, float]:
 
 
 def _print(report: Any, page: Any) -> None:
-    from corrigible.cli import _show, _table
     from corrigible.report._versions_page import LOSS_NAMES
     from corrigible.versions._verdict import VERDICTS
 
@@ -132,4 +131,4 @@ def _print(report: Any, page: Any) -> None:
         + (" The update exceeds a limit." if report.exceeded else ""),
         *([f"Report: {page}"] if page else []),
     ]
-    _show(_table(("", "old", "new", "change", "95 % interval"), rows), *lines)
+    show(text_table(("", "old", "new", "change", "95 % interval"), rows), *lines)

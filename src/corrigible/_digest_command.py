@@ -1,4 +1,4 @@
-"""The commands `corrigible papers digest` and `bounces`, apart from the others for the length of their file."""
+"""`corrigible papers digest` and `bounces`: mail to subscribers."""
 
 from __future__ import annotations
 

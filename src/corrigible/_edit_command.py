@@ -1,4 +1,4 @@
-"""The commands `corrigible ask`, `corrigible edit` and `corrigible unedit`: facts in language models."""
+"""`corrigible ask`, `corrigible edit` and `corrigible unedit`: facts in language models."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from corrigible._terminal import check_known, check_out, emit, show, text_table
 from corrigible.errors import DataError, InvalidParameterError, RemedyRefusedError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ def ask(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Continue prompts with a language model, the most probable token each time."""
-    from corrigible.cli import _emit, _show, _table
     from corrigible.models import Edit, load_lm
 
     edits = [Edit.load(path) for path in edit or []]  # a damaged file stops before the model is loaded
@@ -38,8 +38,8 @@ def ask(
         one.apply(lm)
     said = lm.generate(prompts, max_new_tokens=tokens)
     if as_json:
-        return _emit([{"prompt": p, "said": s} for p, s in zip(prompts, said, strict=True)])
-    _show(_table(("prompt", "says"), zip(prompts, (" ".join(s.split()) for s in said), strict=True)))
+        return emit([{"prompt": p, "said": s} for p, s in zip(prompts, said, strict=True)])
+    show(text_table(("prompt", "says"), zip(prompts, (" ".join(s.split()) for s in said), strict=True)))
 
 
 def edit(
@@ -71,9 +71,7 @@ def edit(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Change facts in a language model, watch what else moves, and write the edited model with a report."""
-    from corrigible.cli import _check_out, _show, _table
-
-    _check_out(out, _MARKER, overwrite)
+    check_out(out, _MARKER, overwrite)
     from corrigible.models import load_lm, read_requests
 
     asked = read_requests(requests)
@@ -90,7 +88,7 @@ def edit(
         )
     done |= {"model": model, "method": method, "editor": repr(editor), "dtype": dtype}
     _write(lm, done, out, overwrite, delta_only)
-    _show(_table(("measured", "value", "meaning"), _score_rows(done)), *_closing(done, out))
+    show(text_table(("measured", "value", "meaning"), _score_rows(done)), *_closing(done, out))
 
 
 def unedit(
@@ -105,7 +103,6 @@ def unedit(
 ) -> None:
     """Take edits back: what they touched gets its old bits, plus the edits that stay."""
     from corrigible._utils.folders import check_folder, new_folder
-    from corrigible.cli import _show
     from corrigible.models import Edit, load_lm
     from corrigible.models._edits import set_parameters
 
@@ -126,7 +123,7 @@ def unedit(
         Edit.load(path).apply(lm)
     with new_folder(out, marker="config.json", overwrite=overwrite) as made:
         lm.write(made)
-    _show(f"Took back {len(dropped)} of {len(kept_files)} edits: {out}")
+    show(f"Took back {len(dropped)} of {len(kept_files)} edits: {out}")
 
 
 # --- what edit does ---------------------------------------------------------------------------------------
@@ -234,7 +231,7 @@ def _closing(done: dict[str, Any], out: str) -> list[str]:
 
 def _report(done: dict[str, Any]) -> str:
     """Return the report as Markdown."""
-    from corrigible.report._markdown import _md, _table
+    from corrigible.report._markdown import escaped, markdown_table
 
     wanted = [
         (
@@ -251,16 +248,16 @@ def _report(done: dict[str, Any]) -> str:
          "" if t["relative"] is None else f"{t['relative']:.3g}") for t in done["touched"]
     ]  # fmt: skip
 
-    def table(head: tuple[str, ...], rows: Any) -> str:
-        return _table(list(head), [[_md(cell) for cell in row] for row in rows], ())
+    def table(*head: str, rows: Any) -> str:
+        return markdown_table(list(head), [list(row) for row in rows], ())
 
     return "\n\n".join([
-        f"# Edits of {_md(done['model'])} by {done['method']}",
+        f"# Edits of {escaped(done['model'])} by {done['method']}",
         "  \n".join(_closing(done, "this folder")),
-        "## What it did", table(("measured", "value", "meaning"), _score_rows(done)),
-        "## Requests", table(("edit", "prompt", "new answer", "state"), wanted),
-        "## Perplexity after each edit", table(("edits", "perplexity", "ratio"), curve),
-        "## What it touched", table(("edit", "name", "rank", "norm", "relative"), touched),
+        "## What it did", table("measured", "value", "meaning", rows=_score_rows(done)),
+        "## Requests", table("edit", "prompt", "new answer", "state", rows=wanted),
+        "## Perplexity after each edit", table("edits", "perplexity", "ratio", rows=curve),
+        "## What it touched", table("edit", "name", "rank", "norm", "relative", rows=touched),
         f"Editor: `{' '.join(done['editor'].split())}`",
     ]) + "\n"  # fmt: skip
 
@@ -302,9 +299,8 @@ def _questions(path: str | None) -> list[Any]:
 
 def _editor_class(method: str) -> Any:
     from corrigible import list_methods, load
-    from corrigible.cli import _one_of
 
-    _one_of(method, list_methods(kind="editor"), "editor")
+    check_known(method, list_methods(kind="editor"), "editor")
     return load(method)
 
 

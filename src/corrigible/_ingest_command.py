@@ -1,4 +1,4 @@
-"""The commands of `corrigible papers` that bring papers in and out, apart from the others for the length of their file."""
+"""`corrigible papers ingest`, `backup`, `export` and `import`: what brings papers in and out."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""The command `corrigible merge`, apart from the others for the length of their file."""
+"""`corrigible merge`: several models of one architecture become one."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+
+from corrigible._terminal import check_out, emit, show
 
 
 def merge(
@@ -24,10 +26,9 @@ def merge(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Merge models by a recipe into a folder that loads as they do."""
-    from corrigible.cli import _check_out, _emit, _show
     from corrigible.merging._folder import MARKER
 
-    _check_out(out, MARKER, overwrite)
+    check_out(out, MARKER, overwrite)
     from corrigible.merging import merge_models
 
     report = merge_models(
@@ -35,7 +36,7 @@ def merge(
         text=None if text is None else _text(text), overwrite=overwrite, rng=seed,
     )  # fmt: skip
     if as_json:
-        return _emit(report.to_dict())
+        return emit(report.to_dict())
     lines = [
         f"{report.method}: {report.n_tensors} tensors, {report.n_parameters:,} parameters in {report.seconds:.1f} s, "
         f"all finite. Merged: {report.out}"
@@ -44,7 +45,7 @@ def merge(
         lines += [f"perplexity {value:10.3f}  {name}" for name, value in report.perplexities.items()]
     elif check:
         lines.append(f"Perplexity was not measured: {report.unchecked}.")
-    _show(*lines)
+    show(*lines)
 
 
 def _text(path: str) -> str:

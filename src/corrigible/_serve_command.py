@@ -1,4 +1,4 @@
-"""The command `corrigible serve`, apart from the others for the length of their file."""
+"""`corrigible serve`: the papers page."""
 
 from __future__ import annotations
 

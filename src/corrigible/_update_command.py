@@ -1,10 +1,12 @@
-"""The command `corrigible update`, apart from the others for the length of their file."""
+"""`corrigible update`: the mixture of two versions that turns fewest right answers wrong."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 import typer
+
+from corrigible._terminal import emit, names_in, show, text_table
 
 
 def update(
@@ -27,19 +29,18 @@ def update(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Interpolate an old and a new classifier so that the fewest right answers turn wrong, at no loss of accuracy."""
-    from corrigible.cli import _emit, _names, _show, _table
     from corrigible.merging._update import update_files
 
     report = update_files(
-        old, new, validation, out, target=target, test=test, text_column=text_column, drop=_names(drop), fisher=fisher,
+        old, new, validation, out, target=target, test=test, text_column=text_column, drop=names_in(drop), fisher=fisher,
         tolerance=tolerance, n_alphas=alphas, trust_pickle=trust_pickle,
     )  # fmt: skip
     if as_json:
-        return _emit(report)
+        return emit(report)
     rows = [(name, *(_percent(r[k]) for k in ("accuracy", "accuracy_new", "negative_flips", "negative_flips_new")))
             for name, r in report["rows"].items()]  # fmt: skip
     columns = ("rows", "accuracy", "of the new model", "turned wrong", "with the new model")
-    _show(_table(columns, rows), f"Share of the old model: {report['alpha']:.2f}. Written: {report['out']}")
+    show(text_table(columns, rows), f"Share of the old model: {report['alpha']:.2f}. Written: {report['out']}")
 
 
 def _percent(value: Any) -> str:

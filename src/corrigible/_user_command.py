@@ -1,4 +1,4 @@
-"""The commands `corrigible papers user …`, apart from the others for the length of their file."""
+"""`corrigible papers user`: accounts of a library that is served with them."""
 
 from __future__ import annotations
 

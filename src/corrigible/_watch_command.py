@@ -1,4 +1,4 @@
-"""The command `corrigible watch`, apart from the others for the length of their file."""
+"""`corrigible watch`: a model in production, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from corrigible._terminal import check_out, counted, names_in, show, text_table
 from corrigible.errors import InvalidParameterError
 
 _Names = list[str] | None
@@ -62,29 +63,27 @@ def watch(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Estimate a model's performance over time, with or without labels, and alert where it moved."""
-    from corrigible.cli import _check_out, _names, _show
-
     given = [*(production or []), *(files or [])]
     for flag, value in (("--reference", reference), ("--production", given), ("--target", target)):
         if not value:
             raise InvalidParameterError(f"A watch needs {flag}. See corrigible watch --help.")
     assert reference is not None
     assert target is not None
-    _check_out(out, "watch.json", overwrite)
+    check_out(out, "watch.json", overwrite)
     if state is not None and Path(out).absolute() in Path(state).absolute().parents:
         raise InvalidParameterError("--state must stand outside of --out, which is replaced as a whole.")
     from corrigible.watch import watch as run
 
     report = run(
-        reference, given, target=target, proba_columns=_names(proba_columns), prediction_column=prediction_column,
-        metrics=_names(metrics) or None, by=by, chunk=chunk, time=time, features=_names(features) or None,
-        drop=_names(drop), alpha=alpha, spread=spread, business_value=_matrix(business_value),
+        reference, given, target=target, proba_columns=names_in(proba_columns), prediction_column=prediction_column,
+        metrics=names_in(metrics) or None, by=by, chunk=chunk, time=time, features=names_in(features) or None,
+        drop=names_in(drop), alpha=alpha, spread=spread, business_value=_matrix(business_value),
         allow_new_categories=allow_new_categories, state=state, complete=complete, n_jobs=n_jobs, seed=seed,
         quiet=quiet,
     )  # fmt: skip
     report.shown.update(_shown(report.settings, reference, given, state, out))
     page = report.save(out, overwrite=overwrite)
-    _show(_listed(report), *report.warnings, f"Report: {page}")
+    show(_listed(report), *report.warnings, f"Report: {page}")
     fresh = [a for a in report.alerts if a["new"]]
     if fail_on_alert and fresh:
         raise typer.Exit(_ALERT)
@@ -92,17 +91,15 @@ def watch(
 
 def _listed(report: Any) -> Any:
     """Return the alerts as a table, or the words that there is none."""
-    from corrigible.cli import _count, _table
-
     n, alerts = report.summary["tested"], report.alerts
     if not alerts:
-        return f"No alert in {_count(n, 'tested chunk')}."
+        return f"No alert in {counted(n, 'tested chunk')}."
     said = {True: "worse", False: "better", None: "moved"}
     rows = [(a["chunk"], a["metric"], a["kind"], f"{a['value']:.4g}", f"{a['band_low']:.4g} to {a['band_high']:.4g}",
              said[a["worse"]]) for a in alerts[-_LISTED:]]  # fmt: skip
     last = f"; the last {_LISTED}" if len(alerts) > _LISTED else ""
-    title = f"{_count(len(alerts), 'alert')} in {_count(n, 'tested chunk')}{last}"
-    return _table(("chunk", "metric", "kind", "value", "expected", "change"), rows, title=title)
+    title = f"{counted(len(alerts), 'alert')} in {counted(n, 'tested chunk')}{last}"
+    return text_table(("chunk", "metric", "kind", "value", "expected", "change"), rows, title=title)
 
 
 def _matrix(text: str | None) -> Any:

@@ -26,7 +26,9 @@ WEIGHTED = {
     "decomposition": lambda w: score_decomposition(LABELS, HALF, sample_weight=w),
     "rejection": lambda w: reject_curve(LABELS, ZERO, sample_weight=w),
     "importance": lambda w: (
-        ImportanceWeighting().fit(HALF, LABELS, HALF).estimate(None, HALF, reference_weight=w)  # a density ratio of 0
+        ImportanceWeighting()
+        .fit(HALF, LABELS, HALF)
+        .estimate(None, HALF, reference_weight=w)  # a density ratio of 0
     ),
     "loss": lambda w: DirectLossEstimation(cv=2).fit(None, LABELS, ZERO).estimate(None, ZERO, reference_weight=w),
 }

@@ -49,7 +49,7 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         s = verification_summary(summary, by="to_markdown")
         parts = _verification(s)
     made = " ".join(x for x in ("Made", f"on {s['made']}" if s["made"] else "", "by Corrigible", s["version"]) if x)
-    parts += [*_record("How this was made", s), f"{_md(made)}."]
+    parts += [*_record("How this was made", s), f"{escaped(made)}."]
     text = "\n\n".join(p for p in parts if p) + "\n"
     return text.replace("\u00a0", " ")
 
@@ -67,7 +67,7 @@ def _audit(s: Summary) -> list[str]:
     parts += [
         _list(s["warnings"], "Mind when reading"),
         "## Where the error comes from",
-        _table(head, body, (1, 4)),
+        markdown_table(head, body, (1, 4)),
     ]
     gap = words.sum_gap(budget)
     if gap is not None:
@@ -88,11 +88,11 @@ def _audit(s: Summary) -> list[str]:
 
 def _line(s: Summary, line: Summary, view: dict[str, Any]) -> list[str]:
     figures = " ".join(x for x in (view["points"], view["interval"]) if x)
-    parts = [f"### {_prose(view['title'])}", f"**{view['basis_name']}**{': ' if figures else ''}{_md(figures)}"]
+    parts = [f"### {_prose(view['title'])}", f"**{view['basis_name']}**{': ' if figures else ''}{escaped(figures)}"]
     parts += [_prose(p) for p in view["why"]]
     parts += [f"Remedy: {_prose(line['remedy'])}" if line.get("remedy") else "", _code(view["command"], "sh")]
     parts += _blocks(s["sections"].get(line["id"]) or [])
-    return [*parts, f"Papers: {_md('; '.join(view['papers']))}" if view["papers"] else ""]
+    return [*parts, f"Papers: {escaped('; '.join(view['papers']))}" if view["papers"] else ""]
 
 
 def _verification(s: Summary) -> list[str]:
@@ -104,7 +104,7 @@ def _verification(s: Summary) -> list[str]:
     total = views.change_view(s["total"], u)
     body.append(["All kept remedies", *(total[k] for k in keys), ""])
     parts = _head(s, "Verification", words.verification_headline(s), words.verification_remarks(s))
-    parts += [f"## What each remedy changed, {u.loss}{u.sign}", _table(head, body, tuple(range(1, 7)))]
+    parts += [f"## What each remedy changed, {u.loss}{u.sign}", markdown_table(head, body, tuple(range(1, 7)))]
     for r, view in zip(s["remedies"], remedies, strict=True):
         detail = [*(_prose(p) for p in view["why"]), *_blocks(s["sections"].get(r["id"]) or [])]
         parts += [f"### {_prose(view['title'])}", *detail] if detail else []
@@ -113,23 +113,23 @@ def _verification(s: Summary) -> list[str]:
     known = {r["id"] for r in s["remedies"]}
     for name, blocks in s["sections"].items():
         if name not in known and blocks:
-            parts += [f"## {_md(views.section_title(name))}", *_blocks(blocks)]
+            parts += [f"## {escaped(views.section_title(name))}", *_blocks(blocks)]
     files = views.file_rows(s)
     if files or s["load"]:
-        parts += ["## What was written", _table(["File", "What it holds"], files, ()) if files else ""]
+        parts += ["## What was written", markdown_table(["File", "What it holds"], files, ()) if files else ""]
         parts.append(_code(s["load"], "python"))
     return parts
 
 
 def _head(s: Summary, kind: str, headline: str, remarks: list[str]) -> list[str]:
-    return [f"# {_md(views.heading(s['title'], kind))}", f"**{_md(headline)}**", _md(" ".join(remarks))]
+    return [f"# {escaped(views.heading(s['title'], kind))}", f"**{escaped(headline)}**", escaped(" ".join(remarks))]
 
 
 def _record(title: str, s: Summary) -> list[str]:
     parts = [f"## {title}", _code(s["command"], "sh")]
     for name, key in (("Setting", "settings"), ("Package", "versions")):
         rows = [list(pair) for pair in views.flatten(s[key])]
-        parts.append(_table([name, "Value"], rows, ()) if rows else "")
+        parts.append(markdown_table([name, "Value"], rows, ()) if rows else "")
     return parts if any(parts[1:]) else []
 
 
@@ -141,7 +141,8 @@ def _blocks(blocks: list[Summary]) -> list[str]:
         elif block["kind"] == "metrics":
             items = [views.metric_view(m) for m in block["items"]]
             said = [
-                f"{_md(m['label'])}: {_md(' '.join(x for x in (m['value'], m['interval']) if x))}" for m in items
+                f"{escaped(m['label'])}: {escaped(' '.join(x for x in (m['value'], m['interval']) if x))}"
+                for m in items
             ]
             parts.append("\n".join(f"- {text}" for text in said))
         else:
@@ -152,18 +153,18 @@ def _blocks(blocks: list[Summary]) -> list[str]:
 def _block_table(block: Summary) -> list[str]:
     t = views.table_view(block, "")
     numeric = tuple(i for i, c in enumerate(t["columns"]) if "num" in c["css"])
-    table = _table([c["name"] for c in t["columns"]], t["rows"], numeric)
-    return [f"**{_md(t['title'])}**", table, _prose(t["note"])]
+    table = markdown_table([c["name"] for c in t["columns"]], t["rows"], numeric)
+    return [f"**{escaped(t['title'])}**", table, _prose(t["note"])]
 
 
 def _list(items: list[Any], title: str) -> str:
     return "\n".join([f"**{title}**", "", *(f"- {_prose(x)}" for x in items)]) if items else ""
 
 
-def _table(head: list[str], body: list[list[Any]], numeric: tuple[int, ...]) -> str:
+def markdown_table(head: list[str], body: list[list[Any]], numeric: tuple[int, ...]) -> str:
     rule = ["---:" if i in numeric else "---" for i in range(len(head))]
-    rows = [[_md(cell(x)) for x in row] for row in body]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [[_md(h) for h in head], rule, *rows])
+    rows = [[escaped(cell(x)) for x in row] for row in body]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [[escaped(h) for h in head], rule, *rows])
 
 
 def _code(text: Any, language: str, indent: str = "") -> str:
@@ -175,7 +176,7 @@ def _code(text: Any, language: str, indent: str = "") -> str:
     return "\n".join(indent + line for line in [f"{fence}{language}", *text.split("\n"), fence])
 
 
-def _md(text: Any) -> str:
+def escaped(text: Any) -> str:
     """Escape a text for the middle of a line or a cell of a table."""
     text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _SPECIAL.sub(r"\\\g<0>", text)
@@ -185,9 +186,9 @@ def _prose(text: str) -> str:
     """Escape a text that begins a line, but for what stands between backticks."""
     parts = " ".join(str(text).split()).split("`")
     if len(parts) % 2 == 0:
-        return _LEADING.sub(r"\1\\\2", _md(text))
+        return _LEADING.sub(r"\1\\\2", escaped(text))
     out = ""
     for i, part in enumerate(parts):
         left, right = part[:1] == " ", part[-1:] == " " and bool(part.strip())
-        out += f"`{part}`" if i % 2 else f"{' ' * left}{_md(part)}{' ' * right}"
+        out += f"`{part}`" if i % 2 else f"{' ' * left}{escaped(part)}{' ' * right}"
     return _LEADING.sub(r"\1\\\2", out.strip())
