@@ -1,4 +1,4 @@
-"""Real tables and facts that ship with the package, tables of the data collection, and planted truth to test against."""
+"""What ships with the package (tables, facts, stereotypes), tables of the data collection, and planted truth."""
 
 from corrigible.datasets._demo import DemoData, demo_files, load_demo
 from corrigible.datasets._facts import Fact, counterfactual, load_facts
@@ -6,6 +6,7 @@ from corrigible.datasets._generate import GeneratedTable, make_classification_ta
 from corrigible.datasets._miscalibrated import Miscalibrated
 from corrigible.datasets._plant import CAUSES, plant
 from corrigible.datasets._planted import Gain, Planted, Recoverable, Split, Truth
+from corrigible.datasets._stereotypes import Stereotype, load_stereotypes
 from corrigible.datasets._tables import Table, list_builtin, list_collection, load_builtin, load_collection
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Planted",
     "Recoverable",
     "Split",
+    "Stereotype",
     "Table",
     "Truth",
     "counterfactual",
@@ -28,6 +30,7 @@ __all__ = [
     "demo_files",
     "load_demo",
     "load_facts",
+    "load_stereotypes",
     "make_classification_table",
     "plant",
 ]

@@ -9,6 +9,7 @@ from corrigible.editing._grace import Codebook as Codebook
 from corrigible.editing._corrective_unlearning import Correction as Correction
 from corrigible.editing._corrective_unlearning import CorrectiveUnlearning as CorrectiveUnlearning
 from corrigible.editing._ssd import Dampening as Dampening
+from corrigible.editing._stereotype_score import DebiasingBenchmark as DebiasingBenchmark
 from corrigible.editing._editing_benchmark import EditProbes as EditProbes
 from corrigible.editing._editing_benchmark import EditScores as EditScores
 from corrigible.editing._edit_sequence import EditSequence as EditSequence
@@ -33,9 +34,11 @@ from corrigible.editing._revision_retrieval import RevisionRetrieval as Revision
 from corrigible.editing._scrub import SCRUB as SCRUB
 from corrigible.editing._ssd import SSD as SSD
 from corrigible.editing._revision_retrieval import StateEncoder as StateEncoder
+from corrigible.editing._stereotype_score import StereotypeScore as StereotypeScore
 from corrigible.editing._canonical_examples import canonical_hits as canonical_hits
 from corrigible.editing._causal_trace import causal_trace as causal_trace
 from corrigible.editing._corrective_unlearning import corrective_unlearning as corrective_unlearning
 from corrigible.editing._edit_sequence import edit_sequence as edit_sequence
 from corrigible.editing._edit_sequence import forgetting_knee as forgetting_knee
 from corrigible.editing._mint import semantic_bases as semantic_bases
+from corrigible.editing._stereotype_score import stereotype_score as stereotype_score
