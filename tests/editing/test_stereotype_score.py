@@ -77,17 +77,17 @@ def test_the_bundled_stereotypes_are_fit_to_be_asked():
 
 @pytest.mark.parametrize("mode", ["batch", "sequential"])
 def test_edits_turn_what_is_edited_and_are_taken_back(model, mode):
-    pairs, whole = load_stereotypes("profession"), bits(model)
+    pairs, whole = load_stereotypes("nation"), bits(model)
     questions = [Probe("The capital of France is", "Paris")]
     editors = {"fine-tuning": FineTune(layer=0, bound=0.5), "GRACE": GRACE()}
     bench = DebiasingBenchmark(editors, mode=mode, questions=questions)
     table = bench.run(model, pairs[:2], pairs[2:5], quiet=True)
     assert bits(model) == whole
-    assert list(table.loc["before"].index) == ["edited", "paraphrases", "unseen profession"]
+    assert list(table.loc["before"].index) == ["edited", "paraphrases", "unseen nation"]
     assert (table.loc["before", "preference_change"] == 0).all()
     for name in editors:
         row = table.loc[(name, "edited")]
         assert row["preference_change"] < 0
         assert row["preference_change_low"] <= row["preference_change"] <= row["preference_change_high"]
-    assert table.loc[("GRACE", "edited"), "ss"] == 0.0
+    assert table.loc[("GRACE", "edited"), "ss"] < 1.0
     assert table.loc[("GRACE", "edited"), "perplexity_ratio"] == 1.0
