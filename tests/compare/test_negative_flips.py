@@ -24,7 +24,7 @@ def brute(y, old, new):
 
 def test_rate_alone():
     assert negative_flip_rate(Y, OLD, NEW) == negative_flips(Y, OLD, NEW).negative_rate == 2 / 8
-    with pytest.raises(DataError, match="'old' of negative_flip_rate"):
+    with pytest.raises(DataError, match="'old' of negative_flips"):
         negative_flip_rate(Y, OLD[:3], NEW)
 
 

@@ -44,7 +44,7 @@ from corrigible.compare._mil_unit_tests import mil_bags as mil_bags
 from corrigible.compare._mil_unit_tests import mil_unit_tests as mil_unit_tests
 from corrigible.compare._mode_connectivity import mode_connectivity as mode_connectivity
 from corrigible.compare._muscle import muscle as muscle
-from corrigible.compare._negative_flips import negative_flip_rate as negative_flip_rate
+from corrigible.compare._negative_flip_rate import negative_flip_rate as negative_flip_rate
 from corrigible.compare._negative_flips import negative_flips as negative_flips
 from corrigible.compare._probability_ensemble import read_probabilities as read_probabilities
 from corrigible.compare._negative_flips import score_flips as score_flips

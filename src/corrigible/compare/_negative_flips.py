@@ -22,7 +22,7 @@ CARD = Card(
     name="negative_flips",
     kind="measure",
     obj="negative_flips",
-    also=("FlipAccumulator", "Flips", "negative_flip_rate", "score_flips", "ScoreFlips"),
+    also=("FlipAccumulator", "Flips", "score_flips", "ScoreFlips"),
     papers=("muscle",),
     refs=("echterhoff2024muscle", "yan2021positive"),
     source="",
@@ -186,36 +186,6 @@ def negative_flips(
         **_summary(np.bincount(kind, minlength=5), confidence),
         negative=kind == 1, positive=kind == 2, inconsistent=kind == 4, groups=parts,
     )  # fmt: skip
-
-
-def negative_flip_rate(y_true: ArrayLike, pred_old: ArrayLike, pred_new: ArrayLike) -> float:
-    """Return the share of rows that an earlier model got right and the new one gets wrong (Yan et al. 2021).
-
-    Parameters
-    ----------
-    y_true : array-like of shape (n,)
-        Labels, of any type that can be compared.
-    pred_old, pred_new : array-like of shape (n,)
-        Answers of the earlier and of the new model.
-
-    Returns
-    -------
-    float
-        Between 0 and 1; `negative_flips` has its interval, the rows, and the rate by group.
-
-    Raises
-    ------
-    DataError
-        If lengths differ, there are no rows, or a label is missing.
-
-    Examples
-    --------
-    >>> from corrigible.compare import negative_flip_rate
-    >>> negative_flip_rate(["a", "b", "c", "a"], ["a", "b", "a", "b"], ["b", "b", "b", "a"])
-    0.25
-    """
-    kind = _kinds(*_checked(y_true, pred_old, pred_new, "negative_flip_rate"))
-    return float(np.mean(kind == 1))
 
 
 @dataclass(frozen=True)
