@@ -86,6 +86,8 @@ def test_all_that_a_paper_can_say_is_described(client):
 
 def fits(schema):
     """Values as a query holds them that a schema of a parameter allows."""
+    if "anyOf" in schema:
+        return st.one_of(fits(schema["anyOf"][0]), st.just(schema["anyOf"][1]["const"]))
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     if schema["type"] == "integer":
@@ -99,7 +101,8 @@ def fits(schema):
 
 
 def odd(schema):
-    """Values that it does not allow, other than none at all."""
+    """Values that it does not allow."""
+    schema = schema.get("anyOf", [schema])[0]
     wrong = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
     if "enum" in schema:
         return wrong.filter(lambda t: t not in schema["enum"])

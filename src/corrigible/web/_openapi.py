@@ -14,6 +14,8 @@ from corrigible.papers import STATUSES
 from corrigible.web._cards import options
 
 _DAY = {"type": "string", "format": "date"}
+_WEEK = {"type": "string", "pattern": r"^(?!0000)\d{4}-W(0[1-9]|[1-4]\d|5[0-3])$"}
+_MONTH = {"type": "string", "pattern": r"^(?!0000)\d{4}-(0[1-9]|1[0-2])$"}
 _COUNT = {"type": "integer", "minimum": 0}
 _TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000Z$"}
 _TEXT = {"type": "string"}
@@ -64,6 +66,8 @@ def _operation(
 
 
 def _parameter(name: str, schema: dict[str, Any], words: str, *, place: str = "query") -> dict[str, Any]:
+    if place == "query" and schema != _TEXT:  # forms send what is not filled in, too
+        schema = {"anyOf": [schema, {"const": ""}]}
     return {"name": name, "in": place, "required": place == "path", "description": words, "schema": schema}
 
 
@@ -74,8 +78,8 @@ def _whole(low: int, high: int, default: int) -> dict[str, Any]:
 def _daily() -> Any:
     parameters = [
         _parameter("date", _DAY, "The day; without day, week and month the newest that has papers."),
-        _parameter("week", {"type": "string", "pattern": r"^\d{4}-W\d\d$"}, "A week, where no day is given."),
-        _parameter("month", {"type": "string", "pattern": r"^\d{4}-\d\d$"}, "A month, where neither is given."),
+        _parameter("week", _WEEK, "A week, where no day is given."),
+        _parameter("month", _MONTH, "A month, where neither is given."),
         _parameter("limit", _whole(1, 100, 50), "Papers on a page."),
         _parameter("p", _whole(0, 10_000, 0), "Page, from 0."),
     ]
