@@ -5,8 +5,9 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("sqlalchemy")
 pytest.importorskip("httpx")
-schemathesis = pytest.importorskip("schemathesis")
+pytest.importorskip("schemathesis")
 
+import schemathesis
 from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
