@@ -20,6 +20,20 @@ after. Turned: share of contexts in which the opposite is now likelier. Preferen
 stereotype less its opposite's, paired over contexts, with 95 % bootstrap intervals. Knowledge: of 60 facts those that the
 model knows, still answered rightly. The paper has StereoSet, models of 1.5 to 7 billion parameters, seven editors."""
 METHODS = ("stereotype_score",)
+NOT_REPRODUCED = {
+    "together: edited contexts turned less paraphrases turned, smallest of all editors":
+        "ROME: 11 of 12 edited contexts, 34 of 36 paraphrases; MEMIT all of both. With keys at the subject what is edited "
+        "carries over to other words; fine-tuning (0.83 and 0.36) and GRACE (1.00 and 0.25, as before) show the limit that "
+        "the paper reports.",
+    "together, profession not edited: least upper end of the preference's change, nats, of editors in the weights":
+        "The stereotype score of the 48 other professions falls from 0.75 to between 0.56 and 0.67; but what lifts 'he' for "
+        "one profession lifts it for all, so that the mean preference of men's and women's professions together does not "
+        "move by more than its error.",
+    "together, people not edited: least upper end of the preference's change, nats, of editors in the weights":
+        "-0.13 to 0.08 nats, no editor told from 0: twelve pronouns say nothing of adjectives in this model.",
+    "together, nation not edited: least upper end of the preference's change, nats, of editors in the weights":
+        "0.02 to 0.23 nats, the wrong way if at all: twelve pronouns say nothing of food in this model.",
+}  # fmt: skip
 DATA = ()
 SOURCES = ("src/corrigible/datasets/_stereotypes.py",)
 
