@@ -27,8 +27,8 @@ NOT_REPRODUCED = {
         "the paper reports.",
     "together, profession not edited: least upper end of the preference's change, nats, of editors in the weights":
         "The stereotype score of the 48 other professions falls from 0.75 to between 0.56 and 0.67; but what lifts 'he' "
-        "for one profession lifts it for all, so that the mean preference of men's and women's professions together does not "
-        "move by more than its error.",
+        "for one profession lifts it for all, so that the mean preference of men's and women's professions does not move "
+        "by more than its error.",
     "together, people not edited: least upper end of the preference's change, nats, of editors in the weights":
         "-0.13 to 0.08 nats, no editor told from 0: twelve pronouns say nothing of adjectives in this model.",
     "together, nation not edited: least upper end of the preference's change, nats, of editors in the weights":

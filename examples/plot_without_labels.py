@@ -38,9 +38,7 @@ model = HistGradientBoostingClassifier(max_iter=60, random_state=0).fit(
 # Learn on the reference, estimate on each batch
 # ----------------------------------------------
 
-estimator = CBPE(metric="accuracy").fit(
-    y_reference, model.predict_proba(X_reference)
-)
+estimator = CBPE(metric="accuracy").fit(y_reference, model.predict_proba(X_reference))
 scales = np.linspace(1.0, 0.2, 9)
 estimates, realised = [], []
 for scale in scales:
