@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from corrigible.compare import FlipAccumulator, negative_flip_rate, negative_flips, score_flips
+from corrigible.compare import FlipAccumulator, negative_flips, score_flips
 from corrigible.errors import DataError
 
 Y = np.array([0, 0, 1, 1, 2, 2, 2, 0])
@@ -20,12 +20,6 @@ def brute(y, old, new):
         "n_both_wrong": sum(o != t and n != t for t, o, n in rows),
         "n_both_right": sum(t == o == n for t, o, n in rows),
     }
-
-
-def test_rate_alone():
-    assert negative_flip_rate(Y, OLD, NEW) == negative_flips(Y, OLD, NEW).negative_rate == 2 / 8
-    with pytest.raises(DataError, match="'old' of negative_flips"):
-        negative_flip_rate(Y, OLD[:3], NEW)
 
 
 def test_known_rows():
