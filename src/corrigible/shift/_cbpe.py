@@ -56,7 +56,7 @@ CARD = Card(
     avoid_when="The relation of label to inputs moved (concept drift): no method without labels sees that. If rows "
     "with equal scores mean something else in production, use MCBPE.",
     also=("Estimate",),
-    test_params=({}, {"calibration": "isotonic", "metrics": ("accuracy", "f1", "log_loss", "confusion_matrix")}),
+    test_params=({}, {"calibration": "isotonic", "metric": ("accuracy", "f1", "log_loss", "confusion_matrix")}),
 )
 
 
